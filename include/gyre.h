@@ -1,0 +1,15 @@
+/* Everything of gyre. Each header also stands on its own. */
+#ifndef GYRE_H
+#define GYRE_H
+
+#include <gyre/alloc.h>
+#include <gyre/base.h>
+#include <gyre/error.h>
+#include <gyre/fd.h>
+#include <gyre/loop.h>
+#include <gyre/op.h>
+#include <gyre/pool.h>
+#include <gyre/timer.h>
+#include <gyre/version.h>
+
+#endif

@@ -1,0 +1,456 @@
+/*
+ * The epoll driver: completions made from readiness, at the price of the best hand-written loop.
+ *
+ * A descriptor is registered once, edge-triggered for both directions, when an operation first has to
+ * wait on it, and never modified; close(2) takes it out. gyre_fd.ready remembers what the edges said:
+ *
+ *     IN, OUT   a try may succeed. Set by an edge; cleared when a try finds nothing, and for IN also
+ *               when a stream gave less than there was room for: then it is empty, and the next edge
+ *               tells of more (epoll(7), "edge-triggered"). So a receive that is armed again and again
+ *               costs no EAGAIN.
+ *     END       an end or an error is behind the data: a short read does not mean empty.
+ *
+ * Writes are tried at once when they are started: mostly they succeed, and the bytes are hot.
+ * Reads wait for an edge, or for dispatch when IN is set. Each operation may move so much per turn;
+ * what is left goes to the end of the ready list, and the loop does not sleep while that is not empty.
+ */
+#include "backend/drivers.h"
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/list.h"
+#include "core/op.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    EVENTS_MAX = 512,          /* 6 KiB; more events than this take another turn */
+    DEFAULT_BLOCK = 256 << 10, /* larger than what one receive usually gives, so that it is short */
+    TRIES_PER_TURN = 16,       /* accepts of one operation */
+    ZEROES_MAX = 16,           /* sends in a row that took nothing and gave no error */
+};
+
+#define REGISTRATION (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET)
+
+struct epoll_driver {
+    int number;
+    int count; /* events taken in and not dispatched */
+    int no_pwait2;
+    struct epoll_event events[EVENTS_MAX];
+};
+
+static struct epoll_driver *driver_of(const struct gyre_loop *loop)
+{
+    return loop->driver;
+}
+
+/* ---- set up ---- */
+
+static int epoll_init(struct gyre_loop *loop, const struct gyre_loop_options *options)
+{
+    struct epoll_driver *driver = gyre__zalloc(sizeof(*driver));
+    int rc;
+
+    if (driver == NULL) {
+        return -ENOMEM;
+    }
+    driver->number = epoll_create1(EPOLL_CLOEXEC);
+    if (driver->number < 0) {
+        rc = -errno;
+        gyre__free(driver);
+        return rc;
+    }
+    rc = gyre__pool_init(&loop->pool, options, DEFAULT_BLOCK);
+    if (rc < 0) {
+        close(driver->number);
+        gyre__free(driver);
+        return rc;
+    }
+    loop->driver = driver;
+    return 0;
+}
+
+static void epoll_fini(struct gyre_loop *loop)
+{
+    struct epoll_driver *driver = driver_of(loop);
+
+    close(driver->number);
+    gyre__pool_fini(&loop->pool);
+    gyre__free(driver);
+    loop->driver = NULL;
+}
+
+/* ---- registration ---- */
+
+static int control(struct gyre_fd *fd, int what)
+{
+    struct epoll_event event = {.events = REGISTRATION,
+                                .data.u64 = gyre__name(fd->slot, fd->generation)};
+
+    fd->loop->stats.syscalls++;
+    return epoll_ctl(driver_of(fd->loop)->number, what, fd->number, &event) < 0 ? -errno : 0;
+}
+
+static void unname(struct gyre_fd *fd)
+{
+    if (fd->slot != 0) {
+        gyre__slots_release(&fd->loop->slots, fd->slot);
+        fd->slot = 0;
+    }
+    fd->flags &= (uint8_t)~GYRE__FD_REGISTERED;
+}
+
+static int register_fd(struct gyre_fd *fd)
+{
+    int rc;
+
+    if (fd->flags & (GYRE__FD_REGISTERED | GYRE__FD_PLAIN)) {
+        return 0;
+    }
+    fd->slot = gyre__slots_take(&fd->loop->slots, fd, &fd->generation);
+    rc = control(fd, EPOLL_CTL_ADD);
+    if (rc == -EEXIST) { /* the description is known under this number, from before a detach */
+        rc = control(fd, EPOLL_CTL_MOD);
+    }
+    if (rc < 0) {
+        unname(fd);
+    }
+    if (rc == -EPERM) {
+        fd->flags |= GYRE__FD_PLAIN;
+        return 0;
+    }
+    fd->flags |= rc == 0 ? GYRE__FD_REGISTERED : 0;
+    return rc;
+}
+
+static void epoll_forget(struct gyre_fd *fd)
+{
+    if (fd->flags & GYRE__FD_REGISTERED) {
+        control(fd, EPOLL_CTL_DEL);
+    }
+    unname(fd);
+}
+
+/* ---- trying ---- */
+
+/* Wait for an edge. Called from arm() and resume(), so a failure is a result for later. */
+static void await_edge(struct gyre_op *op)
+{
+    const int rc = register_fd(op->fd);
+
+    if (rc < 0) {
+        gyre__op_ready(op, gyre__op_outcome(op, rc));
+    } else if (op->fd->flags & GYRE__FD_PLAIN) {
+        gyre__op_try_later(op);
+    }
+}
+
+/* Try once. Returns 1 with the final result, 0 to try again at once, GYRE__NOT_YET to wait. */
+static int try_once(struct gyre_op *op, int32_t *out_result)
+{
+    const size_t left = gyre__op_continues(op) ? gyre__op_left(op) : 0;
+    const int rc = gyre__kind_of(op)->attempt(op);
+
+    op->loop->stats.syscalls++;
+    if (rc == GYRE__NOT_YET) {
+        return GYRE__NOT_YET;
+    }
+    *out_result = gyre__op_outcome(op, rc);
+    if (rc < 0 || !gyre__op_continues(op) ||
+        (rc == 0 && gyre__kind_of(op)->direction == GYRE__DIR_IN)) {
+        return 1;
+    }
+    gyre__op_advance(op, (size_t)rc);
+    *out_result = (int32_t)op->done;
+    if ((size_t)rc == left) {
+        return 1;
+    }
+    op->loop->stats.retries++;
+    return 0;
+}
+
+/* Returns 1 with the final result, or 0 when the operation has to wait for an edge. */
+static int try_op(struct gyre_op *op, int32_t *out_result)
+{
+    const size_t room = op->kind == GYRE_OP_RECV ? op->arg.io.len : 0;
+    int zeroes = 0;
+    int rc;
+
+    gyre__op_check_memory(op);
+    do {
+        const uint32_t before = op->done;
+
+        rc = try_once(op, out_result);
+        zeroes += rc == 0 && op->done == before;
+    } while (rc == 0 && zeroes < ZEROES_MAX);
+    if (rc == GYRE__NOT_YET) {
+        gyre__fd_note_empty(op);
+        return 0;
+    }
+    if (rc == 0) {
+        *out_result = gyre__op_outcome(op, -EIO); /* takes nothing, says nothing: give up */
+    }
+    if (room != 0 && *out_result > 0 && gyre__fd_is_stream(op->fd)) {
+        gyre__fd_note_received(op->fd, room, (size_t)*out_result);
+    }
+    return 1;
+}
+
+/* ---- accepting ---- */
+
+/* One accept. Returns 1 if the operation may go on in this turn. */
+static int accept_once(struct gyre_op *op)
+{
+    int rc = gyre__kind_of(op)->attempt(op);
+
+    op->loop->stats.syscalls++;
+    if (rc == GYRE__NOT_YET) {
+        gyre__fd_note_empty(op);
+        await_edge(op);
+        return 0;
+    }
+    if (rc >= 0) {
+        op->loop->pause_ns = 0;
+        if (!(op->flags & GYRE_MULTISHOT)) {
+            gyre__op_finish(op, rc, NULL);
+            return 0;
+        }
+        gyre__op_emit(op, rc, NULL);
+        return op->state == GYRE__OP_ARMED;
+    }
+    rc = gyre__accept_recover(op, rc);
+    if (rc < 0) {
+        gyre__op_finish(op, rc, NULL);
+    }
+    op->loop->stats.rearms += rc == 1;
+    return rc == 1;
+}
+
+static void accept_some(struct gyre_op *op)
+{
+    for (int tries = 0; tries < TRIES_PER_TURN; tries++) {
+        if (!accept_once(op)) {
+            return;
+        }
+    }
+    gyre__op_try_later(op);
+}
+
+/* ---- polling ---- */
+
+/* op->result holds the events that an edge brought, or 0: ask. */
+static void poll_resume(struct gyre_op *op)
+{
+    int events = op->result;
+
+    if (events == 0) {
+        events = gyre__kind_of(op)->attempt(op);
+        op->loop->stats.syscalls++;
+    }
+    op->result = 0;
+    if (events == GYRE__NOT_YET) {
+        await_edge(op);
+    } else if (events < 0 || !(op->flags & GYRE_MULTISHOT)) {
+        gyre__op_finish(op, events, NULL);
+    } else {
+        gyre__op_emit(op, events, NULL);
+    }
+}
+
+/* A descriptor registered before reports only changes: ask for what holds already. */
+static void poll_arm(struct gyre_op *op)
+{
+    if (op->fd->flags & GYRE__FD_REGISTERED) {
+        gyre__op_try_later(op);
+    } else {
+        await_edge(op);
+    }
+}
+
+/* ---- the driver's part of the core ---- */
+
+static void close_arm(struct gyre_op *op)
+{
+    unname(op->fd); /* events still queued for it find nobody */
+    op->loop->stats.syscalls++;
+    gyre__op_ready(op, gyre__kind_of(op)->attempt(op));
+}
+
+static void epoll_arm(struct gyre_op *op)
+{
+    int32_t result;
+
+    if (op->kind == GYRE_OP_CLOSE) {
+        close_arm(op);
+    } else if (op->kind == GYRE_OP_POLL) {
+        poll_arm(op);
+    } else if (!(op->fd->ready & gyre__kind_of(op)->direction)) {
+        await_edge(op);
+    } else if (gyre__kind_of(op)->direction == GYRE__DIR_IN) {
+        gyre__op_try_later(op);
+    } else if (try_op(op, &result)) {
+        gyre__op_ready(op, result);
+    } else {
+        await_edge(op);
+    }
+}
+
+static void epoll_resume(struct gyre_op *op)
+{
+    int32_t result;
+
+    if (op->kind == GYRE_OP_RECV_LEASE) {
+        if (gyre__receive_direct(op)) {
+            await_edge(op);
+        }
+    } else if (op->kind == GYRE_OP_ACCEPT) {
+        accept_some(op);
+    } else if (op->kind == GYRE_OP_POLL) {
+        poll_resume(op);
+    } else if (try_op(op, &result)) {
+        gyre__op_finish(op, result, NULL);
+    } else {
+        await_edge(op);
+    }
+}
+
+/* Nothing of it is with the kernel. */
+static void epoll_cancel(struct gyre_op *op)
+{
+    gyre__op_ready(op, gyre__op_outcome(op, -ECANCELED));
+}
+
+static int wait_ms(uint64_t deadline_ns, uint64_t now_ns)
+{
+    const uint64_t ms = (deadline_ns - now_ns + GYRE_MSEC - 1) / GYRE_MSEC; /* up: never early */
+
+    return ms < INT32_MAX ? (int)ms : INT32_MAX;
+}
+
+static int call_wait(struct gyre_loop *loop, uint64_t deadline_ns)
+{
+    struct epoll_driver *driver = driver_of(loop);
+    const uint64_t now = deadline_ns == 0 || deadline_ns == UINT64_MAX ? 0 : gyre__clock_now();
+    const uint64_t span = deadline_ns > now ? deadline_ns - now : 0;
+    const struct timespec timeout = {.tv_sec = (time_t)(span / GYRE_SEC),
+                                     .tv_nsec = (long)(span % GYRE_SEC)};
+    int rc;
+
+    if (span == 0 || deadline_ns == UINT64_MAX) {
+        return epoll_wait(driver->number, driver->events, EVENTS_MAX, span == 0 ? 0 : -1);
+    }
+    if (!driver->no_pwait2) {
+        rc = epoll_pwait2(driver->number, driver->events, EVENTS_MAX, &timeout, NULL);
+        if (rc >= 0 || (errno != ENOSYS && errno != EPERM)) {
+            return rc;
+        }
+        driver->no_pwait2 = 1; /* before Linux 5.11, or forbidden */
+    }
+    return epoll_wait(driver->number, driver->events, EVENTS_MAX, wait_ms(deadline_ns, now));
+}
+
+static int epoll_wait_events(struct gyre_loop *loop, uint64_t deadline_ns)
+{
+    struct epoll_driver *driver = driver_of(loop);
+    int rc;
+
+    if (driver->count > 0) {
+        return 0;
+    }
+    rc = call_wait(loop, deadline_ns);
+    loop->stats.enters++;
+    loop->stats.syscalls++;
+    if (rc < 0) {
+        return errno == EINTR ? 0 : -errno;
+    }
+    driver->count = rc;
+    return 0;
+}
+
+/* The operations that an edge concerns get their try. */
+static void wake_ops(struct gyre_fd *fd, uint32_t events)
+{
+    for (struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
+        struct gyre_op *op = gyre__op_of_fd_link(link);
+
+        if (op->kind == GYRE_OP_POLL) {
+            const uint32_t wanted = events & (op->arg.poll.events | EPOLLERR | EPOLLHUP);
+
+            if (wanted != 0 && (op->state == GYRE__OP_ARMED || op->state == GYRE__OP_TRY)) {
+                op->result |= (int32_t)wanted;
+                gyre__op_try_later(op);
+            }
+        } else if (op->state == GYRE__OP_ARMED && (fd->ready & gyre__kind_of(op)->direction)) {
+            gyre__op_try_later(op);
+        }
+    }
+}
+
+static void take_event(struct gyre_loop *loop, const struct epoll_event *event)
+{
+    struct gyre_fd *fd = gyre__slots_find(&loop->slots, event->data.u64);
+    const uint32_t events = event->events;
+
+    if (fd == NULL) {
+        loop->stats.stale++;
+        return;
+    }
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+        fd->ready |= GYRE__READY_END;
+    }
+    if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+        fd->ready |= GYRE__DIR_IN;
+    }
+    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
+        fd->ready |= GYRE__DIR_OUT;
+    }
+    wake_ops(fd, events);
+}
+
+/* No callback runs in here: all events are taken in before the first one does. */
+static void epoll_dispatch(struct gyre_loop *loop)
+{
+    struct epoll_driver *driver = driver_of(loop);
+
+    for (int i = 0; i < driver->count; i++) {
+        take_event(loop, &driver->events[i]);
+    }
+    driver->count = 0;
+}
+
+static int epoll_peek(struct gyre_loop *loop)
+{
+    return epoll_wait_events(loop, 0) == 0 && driver_of(loop)->count > 0;
+}
+
+static int epoll_pollable(const struct gyre_loop *loop)
+{
+    return driver_of(loop)->number;
+}
+
+static void epoll_info(const struct gyre_loop *loop, struct gyre_loop_info *out_info)
+{
+    (void)loop;
+    for (int i = 0; i < GYRE_FEATURE_COUNT; i++) {
+        out_info->feature_why[i] = "off: a feature of the io_uring driver";
+    }
+}
+
+const struct gyre__backend gyre__epoll_backend = {
+    .id = GYRE_BACKEND_EPOLL,
+    .name = "epoll",
+    .init = epoll_init,
+    .fini = epoll_fini,
+    .arm = epoll_arm,
+    .resume = epoll_resume,
+    .cancel = epoll_cancel,
+    .wait = epoll_wait_events,
+    .dispatch = epoll_dispatch,
+    .peek = epoll_peek,
+    .forget = epoll_forget,
+    .pollable = epoll_pollable,
+    .info = epoll_info,
+};

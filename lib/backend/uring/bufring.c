@@ -1,0 +1,148 @@
+/*
+ * The kernel takes receive buffers from a ring in shared memory, in order, when data is there: an
+ * armed receive holds none. A buffer's number is (block, chunk).
+ *
+ *     incremental (Linux 6.12)   one buffer a block; the kernel packs receives one behind another and
+ *                                says with BUF_MORE that the block goes on. The place of a slice is
+ *                                the sum of what came before it, in completion order: so every
+ *                                completion that names a buffer must be counted here, even one whose
+ *                                operation is gone.
+ *     otherwise                  a block is cut into chunks, each filled once.
+ */
+#include "backend/uring/bufring.h"
+
+#include "base/assert.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+static uint32_t power_of_two(uint32_t least)
+{
+    uint32_t power = 1;
+
+    while (power < least) {
+        power *= 2;
+    }
+    return power;
+}
+
+static int map_ring(struct gyre__bufring *bufring, uint32_t entries)
+{
+    void *memory;
+
+    bufring->mapped = entries * sizeof(struct io_uring_buf);
+    memory =
+        mmap(NULL, bufring->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        return -ENOMEM;
+    }
+    madvise(memory, bufring->mapped, MADV_DONTFORK);
+    bufring->ring = memory;
+    bufring->mask = entries - 1;
+    return 0;
+}
+
+int gyre__bufring_init(struct gyre__bufring *bufring, struct gyre__ring *ring,
+                       struct gyre__pool *pool, int incremental)
+{
+    const uint32_t chunks = incremental ? 1 : GYRE__POOL_CHUNKS_MAX;
+    const uint32_t entries = power_of_two(pool->max * chunks);
+    struct gyre__buf_reg registration = {.ring_entries = entries, .bgid = GYRE__BUFFER_GROUP};
+    int rc = map_ring(bufring, entries);
+
+    if (rc < 0) {
+        return rc;
+    }
+    registration.ring_addr = (uint64_t)(uintptr_t)bufring->ring;
+    registration.flags = incremental ? GYRE__PBUF_RING_INC : 0;
+    rc = io_uring_register_buf_ring(&ring->uring, (struct io_uring_buf_reg *)&registration, 0);
+    if (rc < 0) {
+        gyre__bufring_fini(bufring);
+        return rc;
+    }
+    bufring->tail = 0;
+    bufring->incremental = (uint8_t)incremental;
+    if (!incremental) {
+        gyre__pool_use_chunks(pool);
+    }
+    gyre__bufring_fill(bufring, pool);
+    return 0;
+}
+
+/* The ring that knows the buffers has been closed before. */
+void gyre__bufring_fini(struct gyre__bufring *bufring)
+{
+    if (bufring->ring != NULL) {
+        munmap(bufring->ring, bufring->mapped);
+        bufring->ring = NULL;
+    }
+}
+
+static void add_block(struct gyre__bufring *bufring, const struct gyre__pool *pool, uint32_t block)
+{
+    const struct gyre__block *entry = &pool->table[block];
+
+    for (uint32_t chunk = 0; chunk < entry->chunks; chunk++) {
+        struct io_uring_buf *buffer = &bufring->ring->bufs[bufring->tail++ & bufring->mask];
+
+        buffer->addr = (uint64_t)(uintptr_t)gyre__pool_at(pool, block, chunk * entry->chunk_len);
+        buffer->len = entry->chunk_len;
+        buffer->bid = (uint16_t)(block * GYRE__POOL_CHUNKS_MAX + chunk);
+    }
+}
+
+void gyre__bufring_fill(struct gyre__bufring *bufring, struct gyre__pool *pool)
+{
+    const uint16_t before = bufring->tail;
+
+    for (;;) {
+        /* Grow only when the kernel has nothing left: what is lent comes back soon, as a rule. */
+        const uint32_t block = gyre__pool_take(pool, pool->count[GYRE__BLOCK_DRIVER] == 0);
+
+        if (block == GYRE__BLOCK_NONE) {
+            break;
+        }
+        add_block(bufring, pool, block);
+    }
+    if (bufring->tail != before) {
+        /* Release: the entries before the tail that makes them the kernel's. */
+        __atomic_store_n(&bufring->ring->tail, bufring->tail, __ATOMIC_RELEASE);
+    }
+}
+
+/* Where in the block the data is, and whether the kernel is done with this buffer. */
+static size_t place_of(const struct gyre__bufring *bufring, struct gyre__block *block,
+                       uint32_t chunk, const struct gyre__cqe *cqe, int *out_done)
+{
+    const uint32_t len = cqe->res > 0 ? (uint32_t)cqe->res : 0;
+    const size_t offset = bufring->incremental ? block->used : (size_t)chunk * block->chunk_len;
+
+    block->used += len;
+    *out_done = !bufring->incremental || !(cqe->flags & GYRE__CQE_F_BUF_MORE);
+    return offset;
+}
+
+int gyre__bufring_take(struct gyre__bufring *bufring, struct gyre__pool *pool,
+                       const struct gyre__cqe *cqe, struct gyre_op *owner,
+                       struct gyre_lease *out_lease)
+{
+    const uint32_t id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+    const uint32_t number = id / GYRE__POOL_CHUNKS_MAX;
+    struct gyre__block *block = &pool->table[number];
+    const int leased = owner != NULL && cqe->res > 0;
+    size_t offset;
+    int done;
+
+    gyre_assert(number < pool->total && block->place == GYRE__BLOCK_DRIVER);
+    offset = place_of(bufring, block, id % GYRE__POOL_CHUNKS_MAX, cqe, &done);
+    if (leased) {
+        gyre__pool_lend(owner, number, offset, (size_t)cqe->res, out_lease);
+    }
+    if (!bufring->incremental) {
+        gyre__pool_vote(pool, block->chunk_len, cqe->res > 0 ? (uint32_t)cqe->res : 0);
+    }
+    if (done) {
+        gyre__pool_chunk_done(pool, number);
+    }
+    return leased;
+}

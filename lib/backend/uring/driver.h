@@ -1,0 +1,46 @@
+/* The io_uring driver's insides, shared by its files. */
+#ifndef GYRE_URING_DRIVER_H
+#define GYRE_URING_DRIVER_H
+
+#include "backend/uring/bufring.h"
+#include "backend/uring/ring.h"
+#include "core/op.h"
+
+enum {
+    BATCH_MAX = 1024, /* completions taken out per turn, 16 KiB; the rest takes another turn */
+};
+
+struct gyre__uring {
+    struct gyre__ring ring;
+    struct gyre__bufring bufring;
+    uint32_t features; /* GYRE_FEATURE_* in use */
+    const char *why[GYRE_FEATURE_COUNT];
+    struct gyre_link cancels; /* ops whose cancel found the submission queue full */
+    uint32_t taken;           /* completions in the batch that were not dispatched */
+    struct gyre__cqe batch[BATCH_MAX];
+};
+
+static inline struct gyre__uring *gyre__uring_of(const struct gyre_loop *loop)
+{
+    return loop->driver;
+}
+
+static inline int gyre__uring_has(const struct gyre__uring *uring, enum gyre_feature feature)
+{
+    return (uring->features & feature) != 0;
+}
+
+/* Describe an ARMED operation to the kernel; if the queue cannot take it, it gets another turn. */
+void gyre__uring_submit(struct gyre_op *op);
+
+/* Let the kernel poll for an ARMED operation; it goes on with it in resume(). */
+void gyre__uring_poll_for(struct gyre_op *op);
+
+/* Ask the kernel to end an ARMED operation. Never dropped. */
+void gyre__uring_cancel(struct gyre_op *op);
+
+/* recv_lease: begin or go on, and a completion. See receive.c. */
+void gyre__uring_recv_arm(struct gyre_op *op);
+void gyre__uring_received(struct gyre_op *op, const struct gyre__cqe *cqe);
+
+#endif

@@ -1,0 +1,16 @@
+/* What this kernel's io_uring can do, found out by doing it, once per process. See probe.c. */
+#ifndef GYRE_URING_PROBE_H
+#define GYRE_URING_PROBE_H
+
+#include <gyre/loop.h>
+
+struct gyre__probe {
+    int error;                   /* 0: io_uring works; else the error that says why not */
+    const char *failed;          /* what failed with it */
+    uint32_t features;           /* GYRE_FEATURE_* */
+    int why[GYRE_FEATURE_COUNT]; /* for a feature that is missing: the error it was refused with */
+};
+
+const struct gyre__probe *gyre__uring_probe(void);
+
+#endif

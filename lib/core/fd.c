@@ -1,0 +1,127 @@
+/* Descriptors attached to a loop, and how they end. */
+#include "core/op.h"
+
+#include "base/assert.h"
+#include "base/list.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+int gyre_fd_init(struct gyre_fd *fd, struct gyre_loop *loop, int number)
+{
+    int rc;
+
+    if (fd == NULL || loop == NULL || number < 0) {
+        return -EINVAL;
+    }
+    rc = gyre__loop_check(loop);
+    if (rc < 0) {
+        return rc;
+    }
+    memset(fd, 0, sizeof(*fd));
+    fd->loop = loop;
+    fd->number = number;
+    fd->state = GYRE__FD_OPEN;
+    fd->ready = GYRE__DIR_OUT; /* a send is worth a try; a receive rarely is */
+    gyre__list_init(&fd->ops);
+    loop->fds++;
+    return 0;
+}
+
+static int check_attached(const struct gyre_fd *fd)
+{
+    if (fd == NULL || (fd->state != GYRE__FD_OPEN && fd->state != GYRE__FD_CLOSING)) {
+        return -EINVAL;
+    }
+    return gyre__loop_check(fd->loop);
+}
+
+int gyre_fd_detach(struct gyre_fd *fd, int *out_number)
+{
+    const int rc = out_number == NULL ? -EINVAL : check_attached(fd);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (fd->state == GYRE__FD_CLOSING) {
+        return GYRE_ECLOSING;
+    }
+    if (!gyre__list_empty(&fd->ops)) {
+        return -EBUSY;
+    }
+    fd->loop->backend->forget(fd);
+    fd->loop->fds--;
+    fd->state = GYRE__FD_CLOSED;
+    *out_number = fd->number;
+    return 0;
+}
+
+int gyre_fd_number(const struct gyre_fd *fd)
+{
+    const int attached =
+        fd != NULL && (fd->state == GYRE__FD_OPEN || fd->state == GYRE__FD_CLOSING);
+
+    return attached ? fd->number : -EBADF;
+}
+
+int gyre_fd_cancel(struct gyre_fd *fd)
+{
+    const int rc = check_attached(fd);
+    int asked = 0;
+
+    if (rc < 0) {
+        return rc;
+    }
+    for (struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
+        gyre__op_request_end(gyre__op_of_fd_link(link));
+        asked++;
+    }
+    return asked;
+}
+
+void gyre__fd_close(struct gyre_fd *fd, struct gyre_op *close)
+{
+    gyre_assert(fd->state == GYRE__FD_OPEN && close->state == GYRE__OP_QUEUED);
+    fd->state = GYRE__FD_CLOSING;
+    for (struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
+        struct gyre_op *op = gyre__op_of_fd_link(link);
+
+        if (!(close->flags & GYRE_CLOSE_FLUSH) || gyre__kind_of(op)->direction != GYRE__DIR_OUT) {
+            gyre__op_request_end(op);
+        }
+    }
+    gyre__list_append(&fd->ops, &close->fd_link);
+    gyre__fd_step(fd);
+}
+
+int gyre__fd_is_stream(struct gyre_fd *fd)
+{
+    int type = 0;
+    socklen_t len = sizeof(type);
+
+    if (!(fd->flags & GYRE__FD_TYPED)) {
+        fd->flags |= GYRE__FD_TYPED;
+        fd->loop->stats.syscalls++;
+        if (getsockopt(fd->number, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM) {
+            fd->flags |= GYRE__FD_STREAM;
+        }
+    }
+    return (fd->flags & GYRE__FD_STREAM) != 0;
+}
+
+void gyre__fd_note_empty(struct gyre_op *op)
+{
+    const uint8_t direction = gyre__kind_of(op)->direction;
+
+    op->loop->stats.eagains++;
+    op->fd->ready &= (uint8_t) ~(direction | (direction == GYRE__DIR_IN ? GYRE__READY_END : 0));
+}
+
+/* A stream that gave less than there was room for is empty, unless its end is near: epoll(7). */
+void gyre__fd_note_received(struct gyre_fd *fd, size_t room, size_t got)
+{
+    if (got < room && !(fd->ready & GYRE__READY_END)) {
+        fd->ready &= (uint8_t)~GYRE__DIR_IN;
+    }
+}

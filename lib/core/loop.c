@@ -1,0 +1,544 @@
+/*
+ * The loop. A turn:
+ *
+ *     wait: submit and wait      one system call; nothing runs in it
+ *     driver's dispatch          callbacks of what completed
+ *     ready operations           what completed without the kernel, and tries that are due
+ *     timers                     those due at the time read after waiting
+ *     posts                      what other threads asked for
+ *     ready operations           what timers and posts started
+ *
+ * Each part has a budget. What is left over makes the next turn not wait, so that nothing starves:
+ * neither a timer behind a flood of completions nor the kernel behind callbacks that start operations
+ * that complete at once.
+ */
+#include "core/loop.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/list.h"
+#include "core/op.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+enum {
+    READY_BUDGET = 1024,  /* callbacks of ready operations per turn */
+    TIMER_BUDGET = 1024,  /* timers per turn */
+    POST_BUDGET = 1024,   /* posts per turn */
+    DISPATCH_TURNS = 8,   /* turns of one gyre_loop_dispatch(): mostly one, two to submit */
+    DEFAULT_POSTS = 4096, /* 96 KiB */
+    POSTS_MAX = 1u << 20,
+};
+
+/* ---- threads ---- */
+
+int gyre__loop_refused(const struct gyre_loop *loop)
+{
+    return loop->guard->alive ? GYRE_ETHREAD : GYRE_EFORK;
+}
+
+static int make_guard(struct gyre_loop *loop)
+{
+    void *page = mmap(NULL, sizeof(*loop->guard), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page == MAP_FAILED) {
+        return -ENOMEM;
+    }
+    /* Linux 4.14. If it fails, a forked child is not told apart; nothing else depends on it. */
+    madvise(page, sizeof(*loop->guard), MADV_WIPEONFORK);
+    loop->guard = page;
+    loop->guard->owner = pthread_self();
+    loop->guard->alive = 1;
+    return 0;
+}
+
+/* ---- create and destroy ---- */
+
+static void on_wake(struct gyre_op *op, const struct gyre_result *result)
+{
+    struct gyre_loop *loop = gyre_container_of(op, struct gyre_loop, wake_op);
+
+    /* The eventfd is never read: each write is one event, and its counter outlasts the machine. */
+    loop->stats.wakes += result->res > 0;
+}
+
+static int start_wake(struct gyre_loop *loop)
+{
+    int rc = gyre_fd_init(&loop->wake_fd, loop, loop->wake_number);
+
+    if (rc < 0) {
+        return rc;
+    }
+    gyre_op_init(&loop->wake_op, on_wake);
+    loop->wake_op.flags = GYRE__OP_BACKGROUND;
+    rc = gyre_op_poll(&loop->wake_op, &loop->wake_fd, EPOLLIN, GYRE_MULTISHOT);
+    /* The loop's own do not count. */
+    loop->active_ops = 0;
+    loop->fds = 0;
+    return rc;
+}
+
+static uint32_t power_of_two(uint32_t least)
+{
+    uint32_t power = 1;
+
+    while (power < least) {
+        power *= 2;
+    }
+    return power;
+}
+
+static int start_parts(struct gyre_loop *loop, const struct gyre_loop_options *options)
+{
+    const uint32_t posts = options->post_capacity != 0 ? options->post_capacity : DEFAULT_POSTS;
+    int rc = posts > POSTS_MAX ? -EINVAL : make_guard(loop);
+
+    rc = rc < 0 ? rc : gyre__slots_init(&loop->slots);
+    rc = rc < 0 ? rc : gyre__posts_init(&loop->posts, power_of_two(posts));
+    if (rc < 0) {
+        return rc;
+    }
+    loop->wake_number = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (loop->wake_number < 0) {
+        return -errno;
+    }
+    rc = gyre__backend_select(loop, options);
+    return rc < 0 ? rc : start_wake(loop);
+}
+
+static void close_number(int number)
+{
+    if (number >= 0) {
+        close(number);
+    }
+}
+
+/* Also takes apart what start_parts() left half done. */
+static void free_loop(struct gyre_loop *loop)
+{
+    if (loop->driver != NULL) {
+        loop->backend->fini(loop);
+    }
+    close_number(loop->outer_fd);
+    close_number(loop->timer_fd);
+    close_number(loop->reserve_number);
+    close_number(loop->wake_number);
+    gyre__posts_fini(&loop->posts);
+    gyre__slots_fini(&loop->slots);
+    if (loop->guard != NULL) {
+        munmap(loop->guard, sizeof(*loop->guard));
+    }
+    gyre__free(loop);
+}
+
+int gyre_loop_create(struct gyre_loop **out_loop, const struct gyre_loop_options *options)
+{
+    static const struct gyre_loop_options defaults;
+    struct gyre_loop *loop;
+    int rc;
+
+    if (out_loop == NULL) {
+        return -EINVAL;
+    }
+    options = options != NULL ? options : &defaults;
+    loop = gyre__zalloc(sizeof(*loop));
+    if (loop == NULL) {
+        return -ENOMEM;
+    }
+    loop->wake_number = -1;
+    loop->reserve_number = -1;
+    loop->timer_fd = -1;
+    loop->outer_fd = -1;
+    loop->busy_poll_ns = options->busy_poll_ns;
+    loop->now_ns = gyre__clock_now();
+    gyre__list_init(&loop->ready);
+    gyre__list_init(&loop->paused);
+    gyre__alarm_init(&loop->pause_end);
+    gyre__wheel_init(&loop->wheel, loop->now_ns);
+    rc = start_parts(loop, options);
+    if (rc < 0) {
+        free_loop(loop);
+        return rc;
+    }
+    *out_loop = loop;
+    return 0;
+}
+
+static int is_busy(const struct gyre_loop *loop)
+{
+    return loop->running || loop->active_ops > 0 || loop->timers > 0 || loop->fds > 0 ||
+           loop->pool.leases > 0 || gyre__posts_count(&loop->posts) > 0;
+}
+
+int gyre_loop_destroy(struct gyre_loop *loop)
+{
+    int rc;
+
+    if (loop == NULL) {
+        return 0;
+    }
+    rc = gyre__loop_check(loop);
+    if (rc < 0) {
+        return rc;
+    }
+    if (is_busy(loop)) {
+        return -EBUSY;
+    }
+    free_loop(loop);
+    return 0;
+}
+
+/* ---- a turn ---- */
+
+static int has_work(const struct gyre_loop *loop)
+{
+    return !gyre__list_empty(&loop->ready) || gyre__posts_pending(&loop->posts) ||
+           (loop->pool.starved_count > 0 && gyre__pool_can_take(&loop->pool));
+}
+
+/* Until when to wait: 0 for not at all, UINT64_MAX for as long as it takes. */
+static uint64_t wait_until(struct gyre_loop *loop)
+{
+    uint64_t next;
+
+    if (loop->stopping || has_work(loop)) {
+        return 0;
+    }
+    next = gyre__wheel_next(&loop->wheel);
+    return next <= loop->now_ns ? 0 : next;
+}
+
+/* Tell the processor that this is a spin: it leaves the other hardware thread more room. */
+static void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Look for work without sleeping, for a while. Returns 1 if there is some. */
+static int busy_poll(struct gyre_loop *loop, uint64_t deadline_ns)
+{
+    const uint64_t now = gyre__clock_now();
+    const uint64_t spin_end = gyre__time_add(now, loop->busy_poll_ns);
+    const uint64_t end = spin_end < deadline_ns ? spin_end : deadline_ns;
+
+    do {
+        for (int i = 0; i < 16; i++) { /* the clock is dearer than a look */
+            if (loop->backend->peek(loop) || gyre__posts_pending(&loop->posts)) {
+                return 1;
+            }
+            relax();
+        }
+    } while (gyre__clock_now() < end);
+    return 0;
+}
+
+static int sleep_or_poll(struct gyre_loop *loop, uint64_t deadline_ns)
+{
+    int rc;
+
+    if (deadline_ns != 0 && loop->busy_poll_ns != 0) {
+        rc = loop->backend->wait(loop, 0); /* submit first: spinning alone starts nothing */
+        if (rc < 0) {
+            return rc;
+        }
+        deadline_ns = busy_poll(loop, deadline_ns) ? 0 : deadline_ns;
+    }
+    if (deadline_ns != 0 && !gyre__posts_sleep(&loop->posts)) {
+        deadline_ns = 0;
+    }
+    loop->stats.waits += deadline_ns != 0;
+    rc = loop->backend->wait(loop, deadline_ns);
+    gyre__posts_awake(&loop->posts);
+    return rc;
+}
+
+/* All that are due come out first, so that a timer started by a callback waits for the next turn. */
+static void run_timers(struct gyre_loop *loop)
+{
+    struct gyre_link due;
+    struct gyre_alarm *alarm;
+
+    if (gyre__wheel_next(&loop->wheel) > loop->now_ns) {
+        return;
+    }
+    gyre__list_init(&due);
+    for (int i = 0; i < TIMER_BUDGET; i++) {
+        alarm = gyre__wheel_pop(&loop->wheel, loop->now_ns);
+        if (alarm == NULL) {
+            break;
+        }
+        gyre__list_append(&due, &alarm->link);
+    }
+    while (!gyre__list_empty(&due)) {
+        alarm = gyre_container_of(due.next, struct gyre_alarm, link);
+        gyre__list_remove(&alarm->link);
+        alarm->fire(alarm);
+    }
+}
+
+static void run_posts(struct gyre_loop *loop)
+{
+    gyre_post_fn fn;
+    void *data;
+
+    for (int i = 0; i < POST_BUDGET && gyre__posts_pop(&loop->posts, &fn, &data); i++) {
+        loop->stats.posts++;
+        fn(loop, data);
+    }
+}
+
+static int turn(struct gyre_loop *loop, int may_wait)
+{
+    int rc;
+
+    loop->stats.turns++;
+    gyre__op_feed_starved(loop);
+    rc = sleep_or_poll(loop, may_wait ? wait_until(loop) : 0);
+    if (rc < 0) {
+        return rc;
+    }
+    gyre_loop_update_now(loop);
+    loop->backend->dispatch(loop);
+    gyre__op_dispatch(loop, READY_BUDGET);
+    run_timers(loop);
+    run_posts(loop);
+    gyre__op_dispatch(loop, READY_BUDGET);
+    gyre__pool_rest(&loop->pool);
+    return 0;
+}
+
+/* ---- running ---- */
+
+size_t gyre_loop_alive(const struct gyre_loop *loop)
+{
+    return loop->active_ops + (loop->timers - loop->background_timers) + loop->refs +
+           gyre__posts_count(&loop->posts);
+}
+
+static int run(struct gyre_loop *loop, enum gyre_run_mode mode)
+{
+    int rc = 0;
+
+    do {
+        const int may_wait = mode != GYRE_RUN_NOWAIT && gyre_loop_alive(loop) > 0;
+
+        if (mode == GYRE_RUN_DEFAULT && (loop->stopping || gyre_loop_alive(loop) == 0)) {
+            break;
+        }
+        rc = turn(loop, may_wait);
+    } while (rc == 0 && mode == GYRE_RUN_DEFAULT);
+    loop->stopping = 0;
+    return rc < 0 ? rc : gyre_loop_alive(loop) > 0;
+}
+
+static int check_run(const struct gyre_loop *loop)
+{
+    const int rc = loop == NULL ? -EINVAL : gyre__loop_check(loop);
+
+    if (rc < 0) {
+        return rc;
+    }
+    return loop->running ? GYRE_ENESTED : 0;
+}
+
+int gyre_loop_run(struct gyre_loop *loop, enum gyre_run_mode mode)
+{
+    int rc = check_run(loop);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (mode != GYRE_RUN_DEFAULT && mode != GYRE_RUN_ONCE && mode != GYRE_RUN_NOWAIT) {
+        return -EINVAL;
+    }
+    loop->running = 1;
+    rc = run(loop, mode);
+    loop->running = 0;
+    return rc;
+}
+
+void gyre_loop_stop(struct gyre_loop *loop)
+{
+    gyre__loop_assert_thread(loop);
+    loop->stopping = 1;
+}
+
+void gyre_loop_ref(struct gyre_loop *loop)
+{
+    gyre__loop_assert_thread(loop);
+    loop->refs++;
+}
+
+void gyre_loop_unref(struct gyre_loop *loop)
+{
+    gyre__loop_assert_thread(loop);
+    gyre_assert(loop->refs > 0);
+    loop->refs--;
+}
+
+uint64_t gyre_loop_now(const struct gyre_loop *loop)
+{
+    return loop->now_ns;
+}
+
+uint64_t gyre_loop_update_now(struct gyre_loop *loop)
+{
+    const uint64_t now = gyre__clock_now();
+
+    gyre_assert(now >= loop->now_ns);
+    loop->now_ns = now;
+    return now;
+}
+
+/* ---- other threads ---- */
+
+int gyre_loop_post(struct gyre_loop *loop, gyre_post_fn fn, void *data)
+{
+    int rc;
+
+    if (loop == NULL || fn == NULL) {
+        return -EINVAL;
+    }
+    if (!loop->guard->alive) {
+        return GYRE_EFORK;
+    }
+    rc = gyre__posts_push(&loop->posts, fn, data);
+    if (rc == 0 && gyre__posts_claim_wake(&loop->posts)) {
+        gyre_loop_wake(loop);
+    }
+    return rc;
+}
+
+void gyre_loop_close_posts(struct gyre_loop *loop)
+{
+    gyre__posts_close(&loop->posts);
+}
+
+void gyre_loop_wake(struct gyre_loop *loop)
+{
+    const int error = errno;
+    const uint64_t one = 1;
+
+    /* Fails only when the counter is full, and then the loop has been woken. */
+    if (write(loop->wake_number, &one, sizeof(one)) < 0) {
+        errno = error;
+    }
+}
+
+/* ---- inside another event loop ---- */
+
+static int add_to_outer(struct gyre_loop *loop, int number)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+
+    return epoll_ctl(loop->outer_fd, EPOLL_CTL_ADD, number, &event) < 0 ? -errno : 0;
+}
+
+static int make_outer(struct gyre_loop *loop)
+{
+    int rc;
+
+    loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    loop->outer_fd = epoll_create1(EPOLL_CLOEXEC);
+    rc = loop->timer_fd < 0 || loop->outer_fd < 0 ? -errno : 0;
+    rc = rc < 0 ? rc : add_to_outer(loop, loop->timer_fd);
+    rc = rc < 0 ? rc : add_to_outer(loop, loop->backend->pollable(loop));
+    if (rc < 0) {
+        close_number(loop->timer_fd);
+        close_number(loop->outer_fd);
+        loop->timer_fd = -1;
+        loop->outer_fd = -1;
+    }
+    return rc;
+}
+
+int gyre_loop_fd(struct gyre_loop *loop)
+{
+    int rc = loop == NULL ? -EINVAL : gyre__loop_check(loop);
+
+    if (rc == 0 && loop->outer_fd < 0) {
+        rc = make_outer(loop);
+    }
+    return rc < 0 ? rc : loop->outer_fd;
+}
+
+/* Between dispatches the loop is asleep: posts must write, deadlines must make timer_fd readable. */
+static void settle(struct gyre_loop *loop)
+{
+    const int idle =
+        !has_work(loop) && !loop->backend->peek(loop) && gyre__posts_sleep(&loop->posts);
+    const uint64_t next = idle ? gyre__wheel_next(&loop->wheel) : 1;
+    const struct itimerspec when = {
+        .it_value.tv_sec = next == UINT64_MAX ? 0 : (time_t)(next / GYRE_SEC),
+        .it_value.tv_nsec = next == UINT64_MAX ? 0 : (long)(next % GYRE_SEC),
+    };
+
+    timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+    loop->stats.syscalls++;
+}
+
+int gyre_loop_dispatch(struct gyre_loop *loop)
+{
+    int rc = check_run(loop);
+    int turns = 0;
+
+    if (rc < 0) {
+        return rc;
+    }
+    loop->running = 1;
+    do {
+        rc = turn(loop, 0);
+    } while (rc == 0 && ++turns < DISPATCH_TURNS && !loop->stopping &&
+             (has_work(loop) || loop->backend->peek(loop)));
+    loop->stopping = 0;
+    if (loop->outer_fd >= 0) {
+        settle(loop);
+    }
+    loop->running = 0;
+    return rc < 0 ? rc : gyre_loop_alive(loop) > 0;
+}
+
+/* ---- what it says of itself ---- */
+
+int gyre_loop_info(const struct gyre_loop *loop, struct gyre_loop_info *out_info)
+{
+    static const char *const names[GYRE_FEATURE_COUNT] = {
+#define X(name, bit, text) [bit] = #name,
+        GYRE_FEATURE_MAP(X)
+#undef X
+    };
+
+    if (loop == NULL || out_info == NULL) {
+        return -EINVAL;
+    }
+    *out_info = (struct gyre_loop_info){
+        .backend = loop->backend->id,
+        .backend_name = loop->backend->name,
+        .backend_why = loop->why,
+        .pool_block = loop->pool.block_len,
+    };
+    memcpy(out_info->feature_names, names, sizeof(names));
+    loop->backend->info(loop, out_info);
+    return 0;
+}
+
+int gyre_loop_stats(const struct gyre_loop *loop, struct gyre_loop_stats *out_stats)
+{
+    if (loop == NULL || out_stats == NULL) {
+        return -EINVAL;
+    }
+    *out_stats = loop->stats;
+    return 0;
+}

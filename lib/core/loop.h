@@ -1,0 +1,84 @@
+/* The loop's insides, for core and the drivers. */
+#ifndef GYRE_CORE_LOOP_H
+#define GYRE_CORE_LOOP_H
+
+#include "base/assert.h"
+#include "core/backend.h"
+#include "core/pool.h"
+#include "core/post.h"
+#include "core/slots.h"
+#include "core/wheel.h"
+
+#include <gyre/loop.h>
+#include <pthread.h>
+
+/* Lives on a page of its own that the kernel empties in a forked child: there, nobody is the owner. */
+struct gyre__guard {
+    pthread_t owner;
+    uint32_t alive; /* 1 in the process that created the loop, 0 in a forked child */
+};
+
+struct gyre_loop {
+    struct gyre__guard *guard;
+    const struct gyre__backend *backend;
+    void *driver;
+    uint64_t now_ns;
+    struct gyre_link ready; /* ops in state READY or TRY, in order */
+    struct gyre__slots slots;
+    struct gyre_loop_stats stats;
+    size_t active_ops;
+    size_t background_ops; /* of these, the loop's own */
+    size_t timers;         /* active */
+    size_t background_timers;
+    size_t fds;
+    size_t refs;
+    uint64_t busy_poll_ns;
+    uint8_t running;
+    uint8_t stopping;
+    uint8_t embedded;
+    int timer_fd; /* embedded: readable at the next deadline */
+    int outer_fd; /* embedded: what the other event loop polls */
+    int wake_number;
+    int reserve_number;          /* given up for a moment to shed connections */
+    struct gyre_link paused;     /* accepts that ran out of descriptors */
+    struct gyre_alarm pause_end; /* when they go on */
+    uint64_t pause_ns;
+    char why[160]; /* why this driver */
+    struct gyre_fd wake_fd;
+    struct gyre_op wake_op;
+    struct gyre__pool pool;
+    struct gyre__posts posts;
+    struct gyre__wheel wheel;
+};
+
+int gyre__loop_refused(const struct gyre_loop *loop);
+
+/* 0 on the loop's thread, else GYRE_ETHREAD or GYRE_EFORK. */
+static inline int gyre__loop_check(const struct gyre_loop *loop)
+{
+    /* Equal owners imply alive: in a child the owner is 0, which no thread is. */
+    if (__builtin_expect(loop->guard->owner == pthread_self(), 1)) {
+        return 0;
+    }
+    return gyre__loop_refused(loop);
+}
+
+static inline void gyre__loop_assert_thread(const struct gyre_loop *loop)
+{
+    gyre_assert(gyre__loop_check(loop) == 0);
+}
+
+static inline struct gyre_op *gyre__op_of_link(struct gyre_link *link)
+{
+    return gyre_container_of(link, struct gyre_op, link);
+}
+
+static inline struct gyre_op *gyre__op_of_fd_link(struct gyre_link *link)
+{
+    return gyre_container_of(link, struct gyre_op, fd_link);
+}
+
+/* backend/select.c: choose and start a driver. */
+int gyre__backend_select(struct gyre_loop *loop, const struct gyre_loop_options *options);
+
+#endif

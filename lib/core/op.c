@@ -1,0 +1,439 @@
+/*
+ * The life of an operation.
+ *
+ *     IDLE --begin()--> QUEUED --its turn on the descriptor--> ARMED (the driver's)
+ *
+ *     ARMED --result known at once-----------> READY --dispatch: finish()--> IDLE, callback
+ *           --the driver wants another try---> TRY ----dispatch: resume()--> ARMED or finish()
+ *           --no block in the pool-----------> STARVED --a block came back--> TRY
+ *           --caller retains over its quota--> HELD -----leases given back--> TRY
+ *           --accept: out of descriptors-----> PAUSED ---after a while------> TRY
+ *           --completion in the driver's dispatch--------------------------> finish() or emit()
+ *
+ *     cancel():  QUEUED, STARVED, HELD, PAUSED, TRY -> READY with -ECANCELED (or what was moved so far)
+ *                ARMED -> asks the driver; the result comes as it comes
+ *                READY -> nothing: the operation has won the race
+ *
+ * IDLE is set before the final callback runs, so inside it the operation is free. Operations of one
+ * direction take turns on their descriptor: `armed` of struct gyre_fd says which directions are
+ * taken; whoever finishes hands over to the next in the descriptor's list.
+ *
+ * Closing a descriptor is an operation too, last in the list. Whenever an operation leaves a closing
+ * descriptor, gyre__fd_step() looks whether the close itself may go ahead.
+ */
+#include "core/op.h"
+
+#include "base/assert.h"
+#include "base/list.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* What may follow what; the rest is a bug. */
+static const uint8_t may_follow[GYRE__OP_STATE_COUNT] = {
+#define TO(state) (1u << GYRE__OP_##state)
+    [GYRE__OP_IDLE] = TO(QUEUED) | TO(READY),
+    [GYRE__OP_QUEUED] = TO(ARMED) | TO(READY),
+    [GYRE__OP_ARMED] =
+        TO(ARMED) | TO(IDLE) | TO(TRY) | TO(READY) | TO(STARVED) | TO(HELD) | TO(PAUSED),
+    [GYRE__OP_TRY] = TO(ARMED) | TO(IDLE) | TO(READY),
+    [GYRE__OP_READY] = TO(IDLE),
+    [GYRE__OP_STARVED] = TO(TRY) | TO(READY),
+    [GYRE__OP_HELD] = TO(TRY) | TO(READY),
+    [GYRE__OP_PAUSED] = TO(TRY) | TO(READY),
+#undef TO
+};
+
+void gyre__op_set_state(struct gyre_op *op, enum gyre__op_state state)
+{
+    gyre_assert(op->state < GYRE__OP_STATE_COUNT && (may_follow[op->state] & (1u << state)));
+    op->state = state;
+}
+
+/* ---- begin ---- */
+
+int gyre__op_check(const struct gyre_op *op, const struct gyre_loop *loop, const struct gyre_fd *fd)
+{
+    int rc;
+
+    if (op == NULL || op->fn == NULL || loop == NULL) {
+        return -EINVAL;
+    }
+    rc = gyre__loop_check(loop);
+    if (rc < 0) {
+        return rc;
+    }
+    if (op->state != GYRE__OP_IDLE) {
+        return -EBUSY;
+    }
+    if (fd != NULL && fd->state != GYRE__FD_OPEN) {
+        return fd->state == GYRE__FD_CLOSING ? GYRE_ECLOSING : -EINVAL;
+    }
+    return 0;
+}
+
+/* Its turn has come: the driver's from now on. */
+static void arm(struct gyre_op *op)
+{
+    if (gyre__kind_of(op)->direction != GYRE__DIR_NONE) {
+        op->fd->armed |= gyre__kind_of(op)->direction;
+        op->flags |= GYRE__OP_TURN;
+    }
+    gyre__op_set_state(op, GYRE__OP_ARMED);
+    op->loop->backend->arm(op);
+}
+
+static void take_turn(struct gyre_op *op)
+{
+    const uint8_t direction = gyre__kind_of(op)->direction;
+
+    gyre__list_append(&op->fd->ops, &op->fd_link);
+    if (direction == GYRE__DIR_NONE || !(op->fd->armed & direction)) {
+        arm(op);
+    }
+}
+
+int gyre__op_begin(struct gyre_op *op, enum gyre_op_kind kind, struct gyre_loop *loop,
+                   struct gyre_fd *fd, uint32_t flags)
+{
+    /* One for the operation, one for its descriptor: after this nothing can fail for memory. */
+    const int rc = gyre__slots_reserve(&loop->slots, 2);
+
+    if (rc < 0) {
+        return rc;
+    }
+    loop->stats.allocations += (uint64_t)rc;
+    op->loop = loop;
+    op->fd = fd;
+    op->kind = (uint8_t)kind;
+    op->flags = (uint16_t)(flags | (op->flags & GYRE__OP_BACKGROUND));
+    op->slot = 0;
+    op->result = 0;
+    op->done = 0;
+    gyre__alarm_init(&op->alarm);
+    loop->active_ops++;
+    loop->stats.started[kind] += !(op->flags & GYRE__OP_BACKGROUND);
+    gyre__op_set_state(op, GYRE__OP_QUEUED);
+    if (fd != NULL && kind != GYRE_OP_CLOSE) {
+        take_turn(op);
+    }
+    return 0;
+}
+
+void gyre__op_take_slot(struct gyre_op *op)
+{
+    gyre_assert(op->slot == 0);
+    op->slot = gyre__slots_take(&op->loop->slots, op, &op->generation);
+}
+
+/* ---- on the ready list ---- */
+
+void gyre__op_ready(struct gyre_op *op, int32_t result)
+{
+    const uint8_t listed = op->state == GYRE__OP_TRY;
+
+    gyre__op_set_state(op, GYRE__OP_READY);
+    op->result = result;
+    if (!listed) {
+        gyre__list_append(&op->loop->ready, &op->link);
+    }
+}
+
+void gyre__op_try_later(struct gyre_op *op)
+{
+    if (op->state == GYRE__OP_TRY) {
+        return;
+    }
+    gyre__op_set_state(op, GYRE__OP_TRY);
+    gyre__list_append(&op->loop->ready, &op->link);
+}
+
+void gyre__op_starve(struct gyre_op *op)
+{
+    struct gyre__pool *pool = &op->loop->pool;
+
+    gyre__op_set_state(op, GYRE__OP_STARVED);
+    gyre__list_append(&pool->starved, &op->link);
+    pool->starved_count++;
+    op->loop->stats.starved++;
+}
+
+void gyre__op_hold(struct gyre_op *op)
+{
+    gyre__op_set_state(op, GYRE__OP_HELD);
+    op->loop->stats.starved++;
+}
+
+static void unstarve(struct gyre_op *op)
+{
+    gyre__list_remove(&op->link);
+    op->loop->pool.starved_count--;
+}
+
+void gyre__op_feed_starved(struct gyre_loop *loop)
+{
+    struct gyre__pool *pool = &loop->pool;
+    struct gyre_link fed;
+
+    if (pool->starved_count == 0 || !gyre__pool_can_take(pool)) {
+        return;
+    }
+    gyre__list_take(&fed, &pool->starved);
+    pool->starved_count = 0;
+    while (!gyre__list_empty(&fed)) {
+        struct gyre_op *op = gyre__op_of_link(fed.next);
+
+        gyre__list_remove(&op->link);
+        gyre__op_try_later(op);
+    }
+}
+
+void gyre__op_lent_less(struct gyre_op *op)
+{
+    if (op->state == GYRE__OP_HELD && op->arg.lease.lent <= op->loop->pool.quota / 2) {
+        gyre__op_try_later(op);
+    }
+}
+
+/* ---- results ---- */
+
+int32_t gyre__op_outcome(const struct gyre_op *op, int32_t error)
+{
+    if (op->done > 0 && gyre__op_continues(op)) {
+        return (int32_t)op->done;
+    }
+    if (error == -ECANCELED && (op->flags & GYRE__OP_TIMED_OUT)) {
+        return -ETIMEDOUT;
+    }
+    return error;
+}
+
+static int flushing(const struct gyre_op *close)
+{
+    return (close->flags & GYRE_CLOSE_FLUSH) && !(close->flags & GYRE__OP_CANCELLED);
+}
+
+static int any_writes(const struct gyre_fd *fd)
+{
+    for (const struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
+        const struct gyre_op *op = gyre__op_of_fd_link((struct gyre_link *)link);
+
+        if (gyre__kind_of(op)->direction == GYRE__DIR_OUT) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void shut(struct gyre_op *close)
+{
+    if ((close->flags & GYRE_CLOSE_SHUTDOWN) && !(close->flags & GYRE__OP_SHUT)) {
+        close->flags |= GYRE__OP_SHUT;
+        shutdown(close->fd->number, SHUT_RDWR); /* an error means that there is no connection */
+        close->loop->stats.syscalls++;
+    }
+}
+
+/* An operation left a closing descriptor, or the close was hastened: go on if it is time. */
+void gyre__fd_step(struct gyre_fd *fd)
+{
+    struct gyre_op *close = gyre__op_of_fd_link(fd->ops.prev);
+
+    gyre_assert(close->kind == GYRE_OP_CLOSE);
+    if (flushing(close) && any_writes(fd)) {
+        return;
+    }
+    shut(close);
+    if (fd->ops.next == &close->fd_link && close->state == GYRE__OP_QUEUED) {
+        arm(close);
+    }
+}
+
+/* Hand the direction over to the next operation that waits for it, searching behind @link. */
+static void hand_over(struct gyre_fd *fd, struct gyre_link *link, uint8_t direction)
+{
+    fd->armed &= (uint8_t)~direction;
+    for (; link != &fd->ops; link = link->next) {
+        struct gyre_op *op = gyre__op_of_fd_link(link);
+
+        if (op->state == GYRE__OP_QUEUED && gyre__kind_of(op)->direction == direction) {
+            arm(op);
+            return;
+        }
+    }
+}
+
+static void leave_fd(struct gyre_op *op)
+{
+    struct gyre_fd *fd = op->fd;
+    struct gyre_link *after = op->fd_link.next;
+
+    gyre__list_remove(&op->fd_link);
+    if (op->kind == GYRE_OP_CLOSE) {
+        gyre_assert(gyre__list_empty(&fd->ops));
+        fd->state = GYRE__FD_CLOSED;
+        fd->loop->fds--;
+        return;
+    }
+    if (op->flags & GYRE__OP_TURN) {
+        hand_over(fd, after, gyre__kind_of(op)->direction);
+    }
+    if (fd->state == GYRE__FD_CLOSING) {
+        gyre__fd_step(fd);
+    }
+}
+
+static void call(struct gyre_op *op, int32_t res, uint32_t flags, const struct gyre_lease *lease)
+{
+    const struct gyre_result result = {.res = res, .flags = flags, .lease = lease};
+
+    op->fn(op, &result);
+}
+
+void gyre__op_finish(struct gyre_op *op, int32_t result, const struct gyre_lease *lease)
+{
+    struct gyre_loop *loop = op->loop;
+
+    if (gyre__alarm_active(&op->alarm)) {
+        gyre__wheel_remove(&loop->wheel, &op->alarm);
+    }
+    if (op->slot != 0) {
+        gyre__slots_release(&loop->slots, op->slot);
+        op->slot = 0;
+    }
+    gyre__op_set_state(op, GYRE__OP_IDLE);
+    loop->active_ops--;
+    loop->stats.finished[op->kind]++;
+    if (op->fd != NULL) {
+        leave_fd(op);
+    }
+    call(op, result, 0, lease);
+}
+
+void gyre__op_emit(struct gyre_op *op, int32_t result, const struct gyre_lease *lease)
+{
+    gyre_assert(op->state == GYRE__OP_ARMED && (op->flags & GYRE_MULTISHOT));
+    call(op, result, GYRE_MORE, lease);
+}
+
+/* ---- cancel and deadline ---- */
+
+static void hasten_close(struct gyre_op *close)
+{
+    struct gyre_fd *fd = close->fd;
+
+    if (close->state != GYRE__OP_QUEUED) {
+        return; /* with the kernel already: it cannot be held up */
+    }
+    for (struct gyre_link *link = fd->ops.next; link != &close->fd_link; link = link->next) {
+        gyre__op_request_end(gyre__op_of_fd_link(link));
+    }
+    gyre__fd_step(fd);
+}
+
+void gyre__op_request_end(struct gyre_op *op)
+{
+    if (op->state == GYRE__OP_IDLE || (op->flags & GYRE__OP_CANCELLED)) {
+        return;
+    }
+    op->flags |= GYRE__OP_CANCELLED;
+    if (op->kind == GYRE_OP_CLOSE) {
+        hasten_close(op);
+        return;
+    }
+    switch ((enum gyre__op_state)op->state) {
+    case GYRE__OP_STARVED:
+        unstarve(op);
+        gyre__op_ready(op, gyre__op_outcome(op, -ECANCELED));
+        break;
+    case GYRE__OP_PAUSED:
+        gyre__list_remove(&op->link);
+        gyre__op_ready(op, gyre__op_outcome(op, -ECANCELED));
+        break;
+    case GYRE__OP_QUEUED:
+    case GYRE__OP_HELD:
+    case GYRE__OP_TRY:
+        gyre__op_ready(op, gyre__op_outcome(op, -ECANCELED));
+        break;
+    case GYRE__OP_ARMED:
+        op->loop->backend->cancel(op);
+        break;
+    default:
+        break; /* READY: the result is known */
+    }
+}
+
+static void deadline_passed(struct gyre_alarm *alarm)
+{
+    struct gyre_op *op = gyre_container_of(alarm, struct gyre_op, alarm);
+
+    if (op->kind == GYRE_OP_TIMEOUT) {
+        if (op->state == GYRE__OP_QUEUED) {
+            gyre__op_ready(op, 0);
+        }
+        return;
+    }
+    if (!(op->flags & GYRE__OP_CANCELLED)) {
+        op->flags |= GYRE__OP_TIMED_OUT;
+    }
+    gyre__op_request_end(op);
+}
+
+int gyre_op_set_deadline(struct gyre_op *op, uint64_t deadline_ns)
+{
+    int rc;
+
+    if (op == NULL || op->state == GYRE__OP_IDLE) {
+        return -EINVAL;
+    }
+    rc = gyre__loop_check(op->loop);
+    if (rc < 0) {
+        return rc;
+    }
+    if (gyre__alarm_active(&op->alarm)) {
+        gyre__wheel_remove(&op->loop->wheel, &op->alarm);
+    }
+    op->alarm.fire = deadline_passed;
+    if (deadline_ns != UINT64_MAX || op->kind == GYRE_OP_TIMEOUT) {
+        gyre__wheel_add(&op->loop->wheel, &op->alarm, deadline_ns);
+    }
+    return 0;
+}
+
+int gyre_op_cancel(struct gyre_op *op)
+{
+    int rc;
+
+    if (op == NULL || op->fn == NULL) {
+        return -EINVAL;
+    }
+    if (op->state == GYRE__OP_IDLE) {
+        return 0;
+    }
+    rc = gyre__loop_check(op->loop);
+    if (rc == 0) {
+        gyre__op_request_end(op);
+    }
+    return rc;
+}
+
+/* ---- dispatch ---- */
+
+unsigned gyre__op_dispatch(struct gyre_loop *loop, unsigned budget)
+{
+    unsigned handled = 0;
+
+    while (handled < budget && !gyre__list_empty(&loop->ready)) {
+        struct gyre_op *op = gyre__op_of_link(loop->ready.next);
+
+        gyre__list_remove(&op->link);
+        handled++;
+        if (op->state == GYRE__OP_READY) {
+            gyre__op_finish(op, op->result, NULL);
+        } else {
+            gyre__op_set_state(op, GYRE__OP_ARMED);
+            loop->backend->resume(op);
+        }
+    }
+    return handled;
+}

@@ -1,0 +1,113 @@
+/* The life of an operation, for core and the drivers. See op.c. */
+#ifndef GYRE_CORE_OP_H
+#define GYRE_CORE_OP_H
+
+#include "core/kinds.h"
+#include "core/loop.h"
+
+#include <gyre/op.h>
+
+enum gyre__op_state {
+    GYRE__OP_IDLE = 0, /* the caller's */
+    GYRE__OP_QUEUED,   /* behind another of its direction; or a timeout, waiting for its moment */
+    GYRE__OP_ARMED,    /* the driver's */
+    GYRE__OP_TRY,      /* on the ready list: the driver goes on with it in dispatch */
+    GYRE__OP_READY,    /* on the ready list: the result is known */
+    GYRE__OP_STARVED,  /* on the pool's list: no block was free */
+    GYRE__OP_HELD,     /* a receive whose caller retains more than the quota */
+    GYRE__OP_PAUSED,   /* on the loop's list: an accept that ran out of descriptors */
+    GYRE__OP_STATE_COUNT
+};
+
+/* Flags of an op beyond the public ones (bits 0..7). */
+#define GYRE__OP_CANCELLED  (1u << 8)  /* cancel was requested */
+#define GYRE__OP_TIMED_OUT  (1u << 9)  /* ... by its deadline */
+#define GYRE__OP_POLLING    (1u << 10) /* the kernel polls for it; it goes on when that completes */
+#define GYRE__OP_PAUSING    (1u << 11) /* the kernel was asked to end a multishot; not the caller */
+#define GYRE__OP_BACKGROUND (1u << 12) /* the loop's own: does not keep it alive */
+#define GYRE__OP_SHUT       (1u << 13) /* close: shutdown(2) has been done */
+#define GYRE__OP_TURN       (1u << 14) /* has its direction of the descriptor */
+
+/* struct gyre_fd */
+enum gyre__fd_state { GYRE__FD_NONE = 0, GYRE__FD_OPEN = 0x51, GYRE__FD_CLOSING, GYRE__FD_CLOSED };
+
+#define GYRE__FD_NONBLOCK   (1u << 0) /* O_NONBLOCK is set */
+#define GYRE__FD_REGISTERED (1u << 1) /* with epoll */
+#define GYRE__FD_PLAIN      (1u << 2) /* cannot be polled: a regular file, always ready */
+#define GYRE__FD_TYPED      (1u << 3) /* the next is known */
+#define GYRE__FD_STREAM     (1u << 4) /* a stream socket */
+
+/* gyre_fd.ready: directions as enum gyre__direction, and: */
+#define GYRE__READY_END \
+    (1u << 2) /* an end or error is behind the data: a short read is not the last */
+
+void gyre__op_set_state(struct gyre_op *op, enum gyre__op_state state);
+
+/* Begin an operation whose arguments are set: it takes its turn on its descriptor. */
+int gyre__op_check(const struct gyre_op *op, const struct gyre_loop *loop,
+                   const struct gyre_fd *fd);
+int gyre__op_begin(struct gyre_op *op, enum gyre_op_kind kind, struct gyre_loop *loop,
+                   struct gyre_fd *fd, uint32_t flags);
+
+/* A name for the kernel; room was reserved when the operation began. */
+void gyre__op_take_slot(struct gyre_op *op);
+
+/* The result is known; its callback runs in dispatch. */
+void gyre__op_ready(struct gyre_op *op, int32_t result);
+
+/* The driver goes on with it in dispatch. */
+void gyre__op_try_later(struct gyre_op *op);
+
+/* No block was free: wait on the pool's list. */
+void gyre__op_starve(struct gyre_op *op);
+
+/* Its caller retains more than the quota: wait until that is less. */
+void gyre__op_hold(struct gyre_op *op);
+
+/* Dispatch only: the last result; the operation is over before its callback runs. */
+void gyre__op_finish(struct gyre_op *op, int32_t result, const struct gyre_lease *lease);
+
+/* Dispatch only: one result of many. */
+void gyre__op_emit(struct gyre_op *op, int32_t result, const struct gyre_lease *lease);
+
+/* The result for an operation that has moved bytes, or failed with @error before it could. */
+int32_t gyre__op_outcome(const struct gyre_op *op, int32_t error);
+
+/* Begin to close; the close operation has begun and gets the result. */
+void gyre__fd_close(struct gyre_fd *fd, struct gyre_op *close);
+
+/* Something changed on a closing descriptor: go on if it is time. */
+void gyre__fd_step(struct gyre_fd *fd);
+
+/* As gyre_op_cancel(), for an active operation. */
+void gyre__op_request_end(struct gyre_op *op);
+
+/* Pool: the caller of a receive retains less than before. */
+void gyre__op_lent_less(struct gyre_op *op);
+static inline int gyre__op_over_quota(const struct gyre_op *op)
+{
+    return op->arg.lease.lent > op->loop->pool.quota;
+}
+
+/* Loop: operations that starve get another try while there are blocks. */
+void gyre__op_feed_starved(struct gyre_loop *loop);
+
+/* Loop: ready operations, at most @budget. Returns how many were handled. */
+unsigned gyre__op_dispatch(struct gyre_loop *loop, unsigned budget);
+
+/* Receive into the pool by system calls, as much as one turn allows. Returns 1 if the operation now
+ * has to wait for readiness; 0 if it went elsewhere. Callbacks run. See receive.c. */
+int gyre__receive_direct(struct gyre_op *op);
+
+/* What a try told of a descriptor. */
+void gyre__fd_note_empty(struct gyre_op *op);
+void gyre__fd_note_received(struct gyre_fd *fd, size_t room, size_t got);
+int gyre__fd_is_stream(struct gyre_fd *fd);
+
+/* A multishot accept begins: keep a descriptor in reserve. */
+void gyre__accept_prepare(struct gyre_loop *loop);
+
+/* An accept met an error: go on now (1), later by itself (0), or not (the error). */
+int gyre__accept_recover(struct gyre_op *op, int32_t error);
+
+#endif

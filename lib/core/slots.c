@@ -1,0 +1,84 @@
+#include "core/slots.h"
+
+#include "base/alloc.h"
+#include "base/assert.h"
+
+#include <errno.h>
+
+enum {
+    FIRST_CAPACITY = 64,     /* 1 KiB */
+    CAPACITY_MAX = 1u << 27, /* 2 GiB of table: more operations than descriptors can exist */
+};
+
+/* Slots are handed out lowest first, as file descriptors are: the table stays dense and warm. */
+static void add_free(struct gyre__slots *slots, uint32_t from, uint32_t to)
+{
+    for (uint32_t slot = to; slot-- > from;) {
+        slots->table[slot] = (struct gyre__slot){.generation = 1, .next_free = slots->first_free};
+        slots->first_free = slot;
+    }
+}
+
+static int grow(struct gyre__slots *slots, uint32_t capacity)
+{
+    struct gyre__slot *table = gyre__resize(slots->table, capacity * sizeof(*table));
+    const uint32_t from = slots->capacity == 0 ? 1 : slots->capacity;
+
+    if (table == NULL) {
+        return -ENOMEM;
+    }
+    slots->table = table;
+    add_free(slots, from, capacity);
+    slots->table[0] = (struct gyre__slot){0};
+    slots->capacity = capacity;
+    return 1;
+}
+
+int gyre__slots_init(struct gyre__slots *slots)
+{
+    *slots = (struct gyre__slots){0};
+    return grow(slots, FIRST_CAPACITY) < 0 ? -ENOMEM : 0;
+}
+
+void gyre__slots_fini(struct gyre__slots *slots)
+{
+    gyre__free(slots->table);
+    *slots = (struct gyre__slots){0};
+}
+
+int gyre__slots_reserve(struct gyre__slots *slots, uint32_t count)
+{
+    const uint32_t needed = slots->used + count + 1;
+
+    if (needed <= slots->capacity) {
+        return 0;
+    }
+    if (needed > CAPACITY_MAX) {
+        return -ENOMEM;
+    }
+    return grow(slots, slots->capacity * 2);
+}
+
+uint32_t gyre__slots_take(struct gyre__slots *slots, void *object, uint32_t *out_generation)
+{
+    const uint32_t slot = slots->first_free;
+
+    gyre_assert(slot != 0 && object != NULL);
+    slots->first_free = slots->table[slot].next_free;
+    slots->table[slot].object = object;
+    slots->used++;
+    *out_generation = slots->table[slot].generation;
+    return slot;
+}
+
+void gyre__slots_release(struct gyre__slots *slots, uint32_t slot)
+{
+    struct gyre__slot *entry = &slots->table[slot];
+
+    gyre_assert(slot != 0 && slot < slots->capacity && entry->object != NULL);
+    entry->object = NULL;
+    entry->generation++;
+    entry->next_free = slots->first_free;
+    slots->first_free = slot;
+    slots->used--;
+}

@@ -1,0 +1,53 @@
+/*
+ * Slots name what the kernel is told about. A name is (slot, generation) in 64 bits; looking it up
+ * gives the object, or NULL when that activation has ended: each release makes a new generation, so
+ * a late completion, cancel or event cannot reach whoever has the slot next.
+ */
+#ifndef GYRE_CORE_SLOTS_H
+#define GYRE_CORE_SLOTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Names that no object has: the completion is not waited for. */
+#define GYRE__NAME_NONE UINT64_C(0)
+
+struct gyre__slot {
+    void *object;
+    uint32_t generation;
+    uint32_t next_free;
+};
+
+struct gyre__slots {
+    struct gyre__slot *table; /* table[0] is never used, so that slot 0 means none */
+    uint32_t capacity;
+    uint32_t used;
+    uint32_t first_free;
+};
+
+static inline uint64_t gyre__name(uint32_t slot, uint32_t generation)
+{
+    return (uint64_t)generation << 32 | slot;
+}
+
+int gyre__slots_init(struct gyre__slots *slots);
+void gyre__slots_fini(struct gyre__slots *slots);
+
+/* Make room for @count more objects. Returns 1 if it had to allocate, 0 if not, -ENOMEM. */
+int gyre__slots_reserve(struct gyre__slots *slots, uint32_t count);
+
+/* Room must have been reserved. */
+uint32_t gyre__slots_take(struct gyre__slots *slots, void *object, uint32_t *out_generation);
+void gyre__slots_release(struct gyre__slots *slots, uint32_t slot);
+
+static inline void *gyre__slots_find(const struct gyre__slots *slots, uint64_t name)
+{
+    const uint32_t slot = (uint32_t)name;
+
+    if (slot == 0 || slot >= slots->capacity || slots->table[slot].generation != name >> 32) {
+        return NULL;
+    }
+    return slots->table[slot].object;
+}
+
+#endif
