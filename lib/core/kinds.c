@@ -355,6 +355,7 @@ void gyre__op_advance(struct gyre_op *op, size_t len)
     op->done += (uint32_t)len;
 }
 
+#if defined(GYRE__ASAN)
 void gyre__op_check_memory(const struct gyre_op *op)
 {
     gyre__check_memory(op, sizeof(*op));
@@ -379,3 +380,4 @@ void gyre__op_check_memory(const struct gyre_op *op)
         break;
     }
 }
+#endif

@@ -5,6 +5,8 @@
 #ifndef GYRE_CORE_KINDS_H
 #define GYRE_CORE_KINDS_H
 
+#include "base/poison.h"
+
 #include <gyre/op.h>
 
 struct io_uring_sqe;
@@ -49,7 +51,14 @@ size_t gyre__op_left(const struct gyre_op *op);
 void gyre__op_advance(struct gyre_op *op, size_t len);
 
 /* In sanitizer builds: the memory that the operation lends to the kernel is alive. */
+#if defined(GYRE__ASAN)
 void gyre__op_check_memory(const struct gyre_op *op);
+#else
+static inline void gyre__op_check_memory(const struct gyre_op *op)
+{
+    (void)op;
+}
+#endif
 
 static inline struct gyre_connect_op *gyre__connect_op(const struct gyre_op *op)
 {

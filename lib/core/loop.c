@@ -39,6 +39,8 @@ enum {
 
 /* ---- threads ---- */
 
+_Thread_local char gyre__thread_mark;
+
 int gyre__loop_refused(const struct gyre_loop *loop)
 {
     return loop->guard->alive ? GYRE_ETHREAD : GYRE_EFORK;
@@ -55,7 +57,7 @@ static int make_guard(struct gyre_loop *loop)
     /* Linux 4.14. If it fails, a forked child is not told apart; nothing else depends on it. */
     madvise(page, sizeof(*loop->guard), MADV_WIPEONFORK);
     loop->guard = page;
-    loop->guard->owner = pthread_self();
+    loop->guard->owner = &gyre__thread_mark;
     loop->guard->alive = 1;
     return 0;
 }
@@ -201,7 +203,7 @@ int gyre_loop_destroy(struct gyre_loop *loop)
 static int has_work(const struct gyre_loop *loop)
 {
     return !gyre__list_empty(&loop->ready) || gyre__posts_pending(&loop->posts) ||
-           (loop->pool.starved_count > 0 && gyre__pool_can_take(&loop->pool));
+           (loop->pool.starved_count > 0 && gyre__pool_has_room(&loop->pool));
 }
 
 /* Until when to wait: 0 for not at all, UINT64_MAX for as long as it takes. */

@@ -10,11 +10,10 @@
 #include "core/wheel.h"
 
 #include <gyre/loop.h>
-#include <pthread.h>
 
 /* Lives on a page of its own that the kernel empties in a forked child: there, nobody is the owner. */
 struct gyre__guard {
-    pthread_t owner;
+    const char *owner;
     uint32_t alive; /* 1 in the process that created the loop, 0 in a forked child */
 };
 
@@ -51,13 +50,21 @@ struct gyre_loop {
     struct gyre__wheel wheel;
 };
 
+/*
+ * Its address names the thread: no two live threads have the same, and taking it is one instruction,
+ * where pthread_self(3) is a call. Initial-exec takes one byte of the space that the C library keeps
+ * for libraries loaded later.
+ */
+extern _Thread_local char gyre__thread_mark
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
 int gyre__loop_refused(const struct gyre_loop *loop);
 
 /* 0 on the loop's thread, else GYRE_ETHREAD or GYRE_EFORK. */
 static inline int gyre__loop_check(const struct gyre_loop *loop)
 {
-    /* Equal owners imply alive: in a child the owner is 0, which no thread is. */
-    if (__builtin_expect(loop->guard->owner == pthread_self(), 1)) {
+    /* Equal owners imply alive: in a child the owner is NULL, which no thread is. */
+    if (__builtin_expect(loop->guard->owner == &gyre__thread_mark, 1)) {
         return 0;
     }
     return gyre__loop_refused(loop);

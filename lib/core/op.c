@@ -30,7 +30,7 @@
 #include <string.h>
 
 /* What may follow what; the rest is a bug. */
-static const uint8_t may_follow[GYRE__OP_STATE_COUNT] = {
+const uint8_t gyre__op_may_follow[GYRE__OP_STATE_COUNT] = {
 #define TO(state) (1u << GYRE__OP_##state)
     [GYRE__OP_IDLE] = TO(QUEUED) | TO(READY),
     [GYRE__OP_QUEUED] = TO(ARMED) | TO(READY),
@@ -43,12 +43,6 @@ static const uint8_t may_follow[GYRE__OP_STATE_COUNT] = {
     [GYRE__OP_PAUSED] = TO(TRY) | TO(READY),
 #undef TO
 };
-
-void gyre__op_set_state(struct gyre_op *op, enum gyre__op_state state)
-{
-    gyre_assert(op->state < GYRE__OP_STATE_COUNT && (may_follow[op->state] & (1u << state)));
-    op->state = state;
-}
 
 /* ---- begin ---- */
 
@@ -120,33 +114,7 @@ int gyre__op_begin(struct gyre_op *op, enum gyre_op_kind kind, struct gyre_loop 
     return 0;
 }
 
-void gyre__op_take_slot(struct gyre_op *op)
-{
-    gyre_assert(op->slot == 0);
-    op->slot = gyre__slots_take(&op->loop->slots, op, &op->generation);
-}
-
-/* ---- on the ready list ---- */
-
-void gyre__op_ready(struct gyre_op *op, int32_t result)
-{
-    const uint8_t listed = op->state == GYRE__OP_TRY;
-
-    gyre__op_set_state(op, GYRE__OP_READY);
-    op->result = result;
-    if (!listed) {
-        gyre__list_append(&op->loop->ready, &op->link);
-    }
-}
-
-void gyre__op_try_later(struct gyre_op *op)
-{
-    if (op->state == GYRE__OP_TRY) {
-        return;
-    }
-    gyre__op_set_state(op, GYRE__OP_TRY);
-    gyre__list_append(&op->loop->ready, &op->link);
-}
+/* ---- waiting for something else than the kernel ---- */
 
 void gyre__op_starve(struct gyre_op *op)
 {
@@ -175,7 +143,7 @@ void gyre__op_feed_starved(struct gyre_loop *loop)
     struct gyre__pool *pool = &loop->pool;
     struct gyre_link fed;
 
-    if (pool->starved_count == 0 || !gyre__pool_can_take(pool)) {
+    if (pool->starved_count == 0 || !gyre__pool_has_room(pool)) {
         return;
     }
     gyre__list_take(&fed, &pool->starved);
@@ -300,6 +268,9 @@ void gyre__op_finish(struct gyre_op *op, int32_t result, const struct gyre_lease
     if (op->slot != 0) {
         gyre__slots_release(&loop->slots, op->slot);
         op->slot = 0;
+    }
+    if (!gyre__list_empty(&op->link)) {
+        gyre__list_remove(&op->link); /* a cancel of it still waits for the submission queue */
     }
     gyre__op_set_state(op, GYRE__OP_IDLE);
     loop->active_ops--;

@@ -2,6 +2,7 @@
 #ifndef GYRE_CORE_OP_H
 #define GYRE_CORE_OP_H
 
+#include "base/list.h"
 #include "core/kinds.h"
 #include "core/loop.h"
 
@@ -41,7 +42,15 @@ enum gyre__fd_state { GYRE__FD_NONE = 0, GYRE__FD_OPEN = 0x51, GYRE__FD_CLOSING,
 #define GYRE__READY_END \
     (1u << 2) /* an end or error is behind the data: a short read is not the last */
 
-void gyre__op_set_state(struct gyre_op *op, enum gyre__op_state state);
+/* For each state, the states that may follow it; the rest is a bug. See op.c. */
+extern const uint8_t gyre__op_may_follow[GYRE__OP_STATE_COUNT];
+
+static inline void gyre__op_set_state(struct gyre_op *op, enum gyre__op_state state)
+{
+    gyre_assert(op->state < GYRE__OP_STATE_COUNT &&
+                ((unsigned)gyre__op_may_follow[op->state] >> state & 1));
+    op->state = (uint8_t)state;
+}
 
 /* Begin an operation whose arguments are set: it takes its turn on its descriptor. */
 int gyre__op_check(const struct gyre_op *op, const struct gyre_loop *loop,
@@ -50,13 +59,31 @@ int gyre__op_begin(struct gyre_op *op, enum gyre_op_kind kind, struct gyre_loop 
                    struct gyre_fd *fd, uint32_t flags);
 
 /* A name for the kernel; room was reserved when the operation began. */
-void gyre__op_take_slot(struct gyre_op *op);
+static inline void gyre__op_take_slot(struct gyre_op *op)
+{
+    op->slot = gyre__slots_take(&op->loop->slots, op, &op->generation);
+}
 
 /* The result is known; its callback runs in dispatch. */
-void gyre__op_ready(struct gyre_op *op, int32_t result);
+static inline void gyre__op_ready(struct gyre_op *op, int32_t result)
+{
+    const int listed = op->state == GYRE__OP_TRY;
+
+    gyre__op_set_state(op, GYRE__OP_READY);
+    op->result = result;
+    if (!listed) {
+        gyre__list_append(&op->loop->ready, &op->link);
+    }
+}
 
 /* The driver goes on with it in dispatch. */
-void gyre__op_try_later(struct gyre_op *op);
+static inline void gyre__op_try_later(struct gyre_op *op)
+{
+    if (op->state != GYRE__OP_TRY) {
+        gyre__op_set_state(op, GYRE__OP_TRY);
+        gyre__list_append(&op->loop->ready, &op->link);
+    }
+}
 
 /* No block was free: wait on the pool's list. */
 void gyre__op_starve(struct gyre_op *op);

@@ -213,7 +213,7 @@ uint32_t gyre__pool_current(struct gyre__pool *pool)
     return pool->current;
 }
 
-static void block_unref(struct gyre__pool *pool, uint32_t block)
+void gyre__pool_unlend(struct gyre__pool *pool, uint32_t block)
 {
     struct gyre__block *entry = &pool->table[block];
 
@@ -295,11 +295,6 @@ void gyre__pool_lend(struct gyre_op *owner, uint32_t block, size_t offset, size_
     };
 }
 
-void gyre__pool_unlend(const struct gyre_lease *lease)
-{
-    block_unref(&lease->loop->pool, lease->block);
-}
-
 static int pool_is_short(const struct gyre__pool *pool)
 {
     const uint32_t left = pool->count[GYRE__BLOCK_FREE] + pool->max - pool->total;
@@ -350,22 +345,22 @@ static struct gyre_op *owner_of(const struct gyre_lease *lease)
 
 int gyre_lease_retain(const struct gyre_lease *lent, struct gyre_lease *out_lease)
 {
-    struct gyre_lease lease;
+    struct gyre_loop *loop;
     struct gyre_op *owner;
 
     if (lent == NULL || out_lease == NULL || lent->loop == NULL) {
         return -EINVAL;
     }
-    gyre__loop_assert_thread(lent->loop);
-    lease = *lent;
-    hold(&lease.loop->pool, &lease);
-    lease.held = (uint32_t)lease.len;
-    lease.loop->pool.leases++;
-    owner = owner_of(&lease);
+    loop = lent->loop;
+    gyre__loop_assert_thread(loop);
+    *out_lease = *lent;
+    hold(&loop->pool, out_lease);
+    out_lease->held = (uint32_t)out_lease->len;
+    loop->pool.leases++;
+    owner = owner_of(out_lease);
     if (owner != NULL) {
-        owner->arg.lease.lent += lease.held;
+        owner->arg.lease.lent += out_lease->held;
     }
-    *out_lease = lease;
     return 0;
 }
 
@@ -394,7 +389,7 @@ void gyre_lease_release(struct gyre_lease *lease)
     if (lease->copy != NULL) {
         drop_copy(pool, lease->copy);
     } else {
-        block_unref(pool, lease->block);
+        gyre__pool_unlend(pool, lease->block);
     }
     owner = owner_of(lease);
     if (owner != NULL) {
@@ -402,7 +397,9 @@ void gyre_lease_release(struct gyre_lease *lease)
         owner->arg.lease.lent -= lease->held;
         gyre__op_lent_less(owner);
     }
-    *lease = (struct gyre_lease){0};
+    lease->data = NULL;
+    lease->len = 0;
+    lease->loop = NULL;
 }
 
 int gyre_loop_pool_stats(const struct gyre_loop *loop, struct gyre_pool_stats *out_stats)

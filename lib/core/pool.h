@@ -53,10 +53,10 @@ void gyre__pool_use_chunks(struct gyre__pool *pool);
 /* Give a free block to the driver, or return GYRE__BLOCK_NONE. */
 uint32_t gyre__pool_take(struct gyre__pool *pool, int may_grow);
 
-/* Lend bytes of a block that the driver has; ended by gyre__pool_unlend(). */
+/* Lend bytes of a block that the driver has, to @owner; ended by gyre__pool_unlend(). */
 void gyre__pool_lend(struct gyre_op *owner, uint32_t block, size_t offset, size_t len,
                      struct gyre_lease *out_lease);
-void gyre__pool_unlend(const struct gyre_lease *lease);
+void gyre__pool_unlend(struct gyre__pool *pool, uint32_t block);
 
 /* The driver is done with one piece of a block. */
 void gyre__pool_chunk_done(struct gyre__pool *pool, uint32_t block);
@@ -75,9 +75,11 @@ static inline uint8_t *gyre__pool_at(const struct gyre__pool *pool, uint32_t blo
     return pool->memory + (size_t)block * pool->block_len + offset;
 }
 
-static inline int gyre__pool_can_take(const struct gyre__pool *pool)
+/* Whether a receive that starves could go on: a block is free, can be had, or is being filled. */
+static inline int gyre__pool_has_room(const struct gyre__pool *pool)
 {
-    return pool->count[GYRE__BLOCK_FREE] != 0 || pool->total < pool->max;
+    return pool->count[GYRE__BLOCK_FREE] != 0 || pool->count[GYRE__BLOCK_DRIVER] != 0 ||
+           pool->total < pool->max;
 }
 
 #endif

@@ -39,13 +39,15 @@ enum next { NEXT_GONE, NEXT_WAIT, NEXT_MORE };
 
 static enum next deliver(struct gyre_op *op, int got, const struct gyre_lease *lease)
 {
+    struct gyre__pool *pool = &op->loop->pool; /* the operation may be gone after its callback */
+
     if (!(op->flags & GYRE_MULTISHOT)) {
         gyre__op_finish(op, got, lease);
-        gyre__pool_unlend(lease);
+        gyre__pool_unlend(pool, lease->block);
         return NEXT_GONE;
     }
     gyre__op_emit(op, got, lease);
-    gyre__pool_unlend(lease);
+    gyre__pool_unlend(pool, lease->block);
     if (op->state != GYRE__OP_ARMED) { /* cancelled in its callback */
         return NEXT_GONE;
     }

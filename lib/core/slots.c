@@ -46,39 +46,7 @@ void gyre__slots_fini(struct gyre__slots *slots)
     *slots = (struct gyre__slots){0};
 }
 
-int gyre__slots_reserve(struct gyre__slots *slots, uint32_t count)
+int gyre__slots_grow(struct gyre__slots *slots)
 {
-    const uint32_t needed = slots->used + count + 1;
-
-    if (needed <= slots->capacity) {
-        return 0;
-    }
-    if (needed > CAPACITY_MAX) {
-        return -ENOMEM;
-    }
-    return grow(slots, slots->capacity * 2);
-}
-
-uint32_t gyre__slots_take(struct gyre__slots *slots, void *object, uint32_t *out_generation)
-{
-    const uint32_t slot = slots->first_free;
-
-    gyre_assert(slot != 0 && object != NULL);
-    slots->first_free = slots->table[slot].next_free;
-    slots->table[slot].object = object;
-    slots->used++;
-    *out_generation = slots->table[slot].generation;
-    return slot;
-}
-
-void gyre__slots_release(struct gyre__slots *slots, uint32_t slot)
-{
-    struct gyre__slot *entry = &slots->table[slot];
-
-    gyre_assert(slot != 0 && slot < slots->capacity && entry->object != NULL);
-    entry->object = NULL;
-    entry->generation++;
-    entry->next_free = slots->first_free;
-    slots->first_free = slot;
-    slots->used--;
+    return slots->capacity >= CAPACITY_MAX ? -ENOMEM : grow(slots, slots->capacity * 2);
 }

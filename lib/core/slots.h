@@ -6,6 +6,8 @@
 #ifndef GYRE_CORE_SLOTS_H
 #define GYRE_CORE_SLOTS_H
 
+#include "base/assert.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,12 +35,41 @@ static inline uint64_t gyre__name(uint32_t slot, uint32_t generation)
 int gyre__slots_init(struct gyre__slots *slots);
 void gyre__slots_fini(struct gyre__slots *slots);
 
-/* Make room for @count more objects. Returns 1 if it had to allocate, 0 if not, -ENOMEM. */
-int gyre__slots_reserve(struct gyre__slots *slots, uint32_t count);
+/* Make the table larger. Returns 1 or -ENOMEM. */
+int gyre__slots_grow(struct gyre__slots *slots);
+
+/* Make room for @count more objects (at most 2). Returns 1 if it had to allocate, 0 if not, -ENOMEM. */
+static inline int gyre__slots_reserve(struct gyre__slots *slots, uint32_t count)
+{
+    return slots->used + count < slots->capacity ? 0 : gyre__slots_grow(slots);
+}
 
 /* Room must have been reserved. */
-uint32_t gyre__slots_take(struct gyre__slots *slots, void *object, uint32_t *out_generation);
-void gyre__slots_release(struct gyre__slots *slots, uint32_t slot);
+static inline uint32_t gyre__slots_take(struct gyre__slots *slots, void *object,
+                                        uint32_t *out_generation)
+{
+    const uint32_t slot = slots->first_free;
+    struct gyre__slot *entry = &slots->table[slot];
+
+    gyre_assert(slot != 0 && object != NULL);
+    slots->first_free = entry->next_free;
+    slots->used++;
+    entry->object = object;
+    *out_generation = entry->generation;
+    return slot;
+}
+
+static inline void gyre__slots_release(struct gyre__slots *slots, uint32_t slot)
+{
+    struct gyre__slot *entry = &slots->table[slot];
+
+    gyre_assert(slot != 0 && slot < slots->capacity && entry->object != NULL);
+    entry->object = NULL;
+    entry->generation++;
+    entry->next_free = slots->first_free;
+    slots->first_free = slot;
+    slots->used--;
+}
 
 static inline void *gyre__slots_find(const struct gyre__slots *slots, uint64_t name)
 {

@@ -48,16 +48,6 @@ void gyre__wheel_init(struct gyre__wheel *wheel, uint64_t now)
     }
 }
 
-void gyre__alarm_init(struct gyre_alarm *alarm)
-{
-    gyre__list_init(&alarm->link);
-}
-
-int gyre__alarm_active(const struct gyre_alarm *alarm)
-{
-    return !gyre__list_empty(&alarm->link);
-}
-
 static int level_of(const struct gyre__wheel *wheel, uint64_t deadline)
 {
     gyre_assert(deadline > wheel->now);

@@ -2,6 +2,8 @@
 #ifndef GYRE_CORE_WHEEL_H
 #define GYRE_CORE_WHEEL_H
 
+#include "base/list.h"
+
 #include <gyre/timer.h>
 
 #define GYRE__WHEEL_BITS   6
@@ -21,8 +23,15 @@ struct gyre__wheel {
 void gyre__wheel_init(struct gyre__wheel *wheel, uint64_t now);
 
 /* An alarm that is in no wheel; needed before the first add. */
-void gyre__alarm_init(struct gyre_alarm *alarm);
-int gyre__alarm_active(const struct gyre_alarm *alarm);
+static inline void gyre__alarm_init(struct gyre_alarm *alarm)
+{
+    gyre__list_init(&alarm->link);
+}
+
+static inline int gyre__alarm_active(const struct gyre_alarm *alarm)
+{
+    return !gyre__list_empty(&alarm->link);
+}
 
 /* @deadline UINT64_MAX is allowed and never comes. The alarm must not be active. */
 void gyre__wheel_add(struct gyre__wheel *wheel, struct gyre_alarm *alarm, uint64_t deadline);

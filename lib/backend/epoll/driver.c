@@ -107,7 +107,7 @@ static int register_fd(struct gyre_fd *fd)
 {
     int rc;
 
-    if (fd->flags & (GYRE__FD_REGISTERED | GYRE__FD_PLAIN)) {
+    if (fd->flags & GYRE__FD_PLAIN) {
         return 0;
     }
     fd->slot = gyre__slots_take(&fd->loop->slots, fd, &fd->generation);
@@ -139,8 +139,12 @@ static void epoll_forget(struct gyre_fd *fd)
 /* Wait for an edge. Called from arm() and resume(), so a failure is a result for later. */
 static void await_edge(struct gyre_op *op)
 {
-    const int rc = register_fd(op->fd);
+    int rc;
 
+    if (op->fd->flags & GYRE__FD_REGISTERED) {
+        return;
+    }
+    rc = register_fd(op->fd);
     if (rc < 0) {
         gyre__op_ready(op, gyre__op_outcome(op, rc));
     } else if (op->fd->flags & GYRE__FD_PLAIN) {

@@ -35,6 +35,7 @@ enum {
     SQ_SMALL = 64, /* where memory is short */
     DEFAULT_BLOCK = 64 << 10,
     ZEROES_MAX = 16,
+    DIRECT_SEND_LEAST = 32 << 10,
 };
 
 #define ERESTARTSYS 512 /* the kernel's own code for "interrupted", which leaks at times */
@@ -325,6 +326,31 @@ static void attempt(struct gyre_op *op)
     }
 }
 
+static int sends_much(const struct gyre_op *op)
+{
+    return op->kind == GYRE_OP_SEND && op->arg.io.len >= DIRECT_SEND_LEAST;
+}
+
+/* Send what the socket takes now; the rest goes through the ring. */
+static void send_direct(struct gyre_op *op)
+{
+    int rc;
+
+    gyre__op_check_memory(op);
+    rc = gyre__kind_of(op)->attempt(op);
+    op->loop->stats.syscalls++;
+    if (rc > 0) {
+        gyre__op_advance(op, (size_t)rc);
+    }
+    if (rc > 0 && gyre__op_left(op) == 0) {
+        gyre__op_ready(op, (int32_t)op->done);
+    } else if (rc < 0 && rc != GYRE__NOT_YET) {
+        gyre__op_ready(op, gyre__op_outcome(op, rc));
+    } else {
+        gyre__uring_submit(op);
+    }
+}
+
 static void uring_arm(struct gyre_op *op)
 {
     if (op->slot == 0) {
@@ -332,6 +358,8 @@ static void uring_arm(struct gyre_op *op)
     }
     if (op->kind == GYRE_OP_RECV_LEASE) {
         gyre__uring_recv_arm(op);
+    } else if (sends_much(op)) {
+        send_direct(op);
     } else if (connects_at_once(op)) {
         attempt(op);
     } else {
@@ -350,6 +378,11 @@ static void uring_resume(struct gyre_op *op)
 }
 
 /* ---- completion ---- */
+
+void gyre__uring_count_rearm(struct gyre_op *op)
+{
+    op->loop->stats.rearms += gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_MULTISHOT);
+}
 
 static int is_interrupt(int32_t res)
 {
@@ -439,7 +472,7 @@ static void accepted_last(struct gyre_op *op, int32_t res)
         gyre__op_finish(op, gyre__op_outcome(op, -ECANCELED), NULL);
         return;
     }
-    op->loop->stats.rearms++;
+    gyre__uring_count_rearm(op);
     gyre__uring_submit(op);
 }
 
@@ -536,7 +569,7 @@ static void complete(struct gyre_op *op, const struct gyre__cqe *cqe)
     const int more = (cqe->flags & IORING_CQE_F_MORE) != 0;
 
     gyre_assert(op->state == GYRE__OP_ARMED);
-    if (!more && (op->flags & (GYRE__OP_CANCELLED | GYRE__OP_PAUSING))) {
+    if (!more && (op->flags & GYRE__OP_PAUSING)) {
         gyre__list_remove(&op->link); /* if its cancel was still waiting for the queue */
     }
     if (op->flags & GYRE__OP_POLLING) {

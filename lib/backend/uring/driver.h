@@ -39,6 +39,9 @@ void gyre__uring_poll_for(struct gyre_op *op);
 /* Ask the kernel to end an ARMED operation. Never dropped. */
 void gyre__uring_cancel(struct gyre_op *op);
 
+/* A multishot that the kernel ended goes on: counted where the kernel could have gone on. */
+void gyre__uring_count_rearm(struct gyre_op *op);
+
 /* recv_lease: begin or go on, and a completion. See receive.c. */
 void gyre__uring_recv_arm(struct gyre_op *op);
 void gyre__uring_received(struct gyre_op *op, const struct gyre__cqe *cqe);

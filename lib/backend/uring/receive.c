@@ -46,7 +46,7 @@ static void go_on(struct gyre_op *op)
         gyre__op_finish(op, gyre__op_outcome(op, -ECANCELED), NULL);
         return;
     }
-    op->loop->stats.rearms++;
+    gyre__uring_count_rearm(op);
     gyre__uring_recv_arm(op);
 }
 
@@ -58,16 +58,17 @@ static void pause_if_over_quota(struct gyre_op *op)
     }
 }
 
-static void deliver(struct gyre_op *op, const struct gyre__cqe *cqe,
-                    const struct gyre_lease *lease)
+static void deliver(struct gyre_op *op, const struct gyre__cqe *cqe, const struct gyre_lease *lease)
 {
+    struct gyre__pool *pool = &op->loop->pool; /* the operation may be gone after its callback */
+
     if (!(op->flags & GYRE_MULTISHOT)) {
         gyre__op_finish(op, cqe->res, lease);
-        gyre__pool_unlend(lease);
+        gyre__pool_unlend(pool, lease->block);
         return;
     }
     gyre__op_emit(op, cqe->res, lease);
-    gyre__pool_unlend(lease);
+    gyre__pool_unlend(pool, lease->block);
     if (cqe->flags & IORING_CQE_F_MORE) {
         pause_if_over_quota(op);
     } else {
