@@ -1,0 +1,42 @@
+/*
+ * Histogram: the slow half, reading percentiles out. The idea is in histogram.h.
+ */
+#include "histogram.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+void histogram_reset(struct histogram *histogram)
+{
+    memset(histogram, 0, sizeof(*histogram));
+}
+
+uint64_t histogram_bucket_high(unsigned index)
+{
+    assert(index < HISTOGRAM_BUCKETS);
+    if (index < 2 * HISTOGRAM_SUB_COUNT) {
+        return index;
+    }
+    /* Inverse of histogram_index(): value >> shift is always in 128..255. */
+    const unsigned shift = (index >> HISTOGRAM_SUB_BITS) - 1u;
+    const uint64_t top = (index & (HISTOGRAM_SUB_COUNT - 1u)) + HISTOGRAM_SUB_COUNT;
+
+    return (top << shift) + ((UINT64_C(1) << shift) - 1u);
+}
+
+uint64_t histogram_percentile(const struct histogram *histogram, double percent)
+{
+    assert(percent > 0.0 && percent <= 100.0);
+    const double wanted = ceil((double)histogram->count * percent / 100.0);
+    uint64_t seen = 0;
+
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        seen += histogram->buckets[i];
+        if (seen > 0 && (double)seen >= wanted) {
+            const uint64_t high = histogram_bucket_high(i);
+            return high < histogram->max ? high : histogram->max;
+        }
+    }
+    return histogram->max;
+}

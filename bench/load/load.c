@@ -1,0 +1,368 @@
+/*
+ * The closed loop. How a run is laid out is said in load.h.
+ *
+ * Service time: the clock is read once per turn of the loop, after the kernel has handed over its events and before the
+ * first is looked at. A message is stamped with the clock of the turn that sends it and measured against the clock of
+ * the turn that sees its last byte. Both are off by at most the generator's own turn, in the same direction (towards
+ * longer), for every server alike. It is not latency: a closed loop does not send while the server is slow.
+ */
+#include "load.h"
+
+#include "clock.h"
+#include "cpu_time.h"
+#include "pattern.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A sleeping generator wakes this often to look at its deadlines. */
+#define SLEEP_MS 20
+
+/* Between two empty turns lies less than this, unless the generator was not running: that is not its idleness. */
+#define IDLE_STEP_MAX_NS (20 * UINT64_C(1000))
+
+const char *load_failure_name(enum load_failure failure)
+{
+    static const char *const names[] = {
+        [LOAD_OK] = "none",
+        [LOAD_SYSTEM] = "system",
+        [LOAD_USAGE] = "usage",
+        [LOAD_WRONG_BYTES] = "wrong-bytes",
+        [LOAD_CONNECTION_LOST] = "connection-lost",
+        [LOAD_CONNECT_FAILED] = "connect-failed",
+        [LOAD_STALLED] = "stalled",
+    };
+    return names[failure];
+}
+
+int load_fail(struct load *load, enum load_failure failure, const char *format, ...)
+{
+    if (load->failure == LOAD_OK) {
+        va_list arguments;
+
+        load->failure = failure;
+        va_start(arguments, format);
+        vsnprintf(load->failure_text, sizeof(load->failure_text), format, arguments);
+        va_end(arguments);
+    }
+    return -1;
+}
+
+static uint32_t connection_index(const struct load *load, const struct load_connection *c)
+{
+    return (uint32_t)(c - load->connections);
+}
+
+int load_lost(struct load *load, const struct load_connection *c, int error)
+{
+    return load_fail(load, LOAD_CONNECTION_LOST, "connection %u ended after %llu echoed bytes: %s",
+                     connection_index(load, c), (unsigned long long)c->received,
+                     error == 0 ? "closed by the server" : strerror(error));
+}
+
+int load_wait_ms(const struct load *load)
+{
+    return load->options->spin ? 0 : SLEEP_MS;
+}
+
+static uint64_t *stamp(const struct load *load, const struct load_connection *c, uint32_t number)
+{
+    const uint32_t slot = (c->stamp_head + number) % load->depth;
+
+    return &load->stamps[(size_t)connection_index(load, c) * load->depth + slot];
+}
+
+static void issue(struct load *load, struct load_connection *c, uint32_t count)
+{
+    assert(c->in_flight + count <= load->depth);
+    for (uint32_t i = 0; i < count; i++) {
+        *stamp(load, c, c->in_flight + i) = load->now_ns;
+    }
+    c->in_flight += count;
+    c->unsent += (uint64_t)count * load->size;
+    load->outstanding += count;
+}
+
+static void complete_one(struct load *load, struct load_connection *c)
+{
+    histogram_add(&load->service, load->now_ns - *stamp(load, c, 0));
+    c->stamp_head = c->stamp_head + 1 == load->depth ? 0 : c->stamp_head + 1;
+    c->in_flight--;
+    c->replies++;
+    load->outstanding--;
+    load->messages++;
+}
+
+static int report_wrong_bytes(struct load *load, const struct load_connection *c,
+                              const uint8_t *data, uint32_t len)
+{
+    const uint8_t *expected = load->pattern + c->expect_at;
+    uint32_t i = 0;
+
+    while (i < len && data[i] == expected[i]) {
+        i++;
+    }
+    return load_fail(load, LOAD_WRONG_BYTES,
+                     "connection %u: byte %llu of the echo is 0x%02x and should be 0x%02x",
+                     connection_index(load, c), (unsigned long long)(c->received + i), data[i],
+                     expected[i]);
+}
+
+static int report_surplus(struct load *load, const struct load_connection *c, uint32_t len)
+{
+    return load_fail(load, LOAD_WRONG_BYTES,
+                     "connection %u: %u more bytes after byte %llu than were sent",
+                     connection_index(load, c), len, (unsigned long long)c->received);
+}
+
+int load_received(struct load *load, struct load_connection *c, const uint8_t *data, uint32_t len)
+{
+    uint32_t completed = 0;
+
+    assert(len <= PATTERN_SPAN);
+    if (memcmp(data, load->pattern + c->expect_at, len) != 0) {
+        return report_wrong_bytes(load, c, data, len);
+    }
+    c->expect_at = pattern_advance(c->expect_at, len);
+    c->received += len;
+    while (len >= c->reply_left && c->in_flight > 0) {
+        len -= c->reply_left;
+        c->reply_left = load->size;
+        complete_one(load, c);
+        completed++;
+    }
+    if (len > 0 && c->in_flight == 0) {
+        return report_surplus(load, c, len);
+    }
+    c->reply_left -= len;
+    if (load->reissue && completed > 0) {
+        issue(load, c, completed);
+    }
+    return 0;
+}
+
+static int report_stall(struct load *load)
+{
+    const struct load_connection *c = load->connections;
+    uint32_t waiting = 0;
+    const struct load_connection *first = NULL;
+
+    for (uint32_t i = 0; i < load->options->connections; i++) {
+        if (c[i].in_flight > 0) {
+            first = first == NULL ? &c[i] : first;
+            waiting++;
+        }
+    }
+    return load_fail(load, LOAD_STALLED,
+                     "%u of %u connections got no answer for %u ms; the first is connection %u, "
+                     "after %llu echoed bytes",
+                     waiting, load->options->connections, load->options->timeout_ms,
+                     first == NULL ? 0 : connection_index(load, first),
+                     first == NULL ? 0 : (unsigned long long)first->received);
+}
+
+/* Counts the time between two empty turns as idle; `was_empty` is the turn before. */
+static int turn(struct load *load, bool *was_empty, uint64_t *progress_ns)
+{
+    const uint64_t before = load->now_ns;
+    const int events = load->engine->turn(load);
+
+    if (events < 0) {
+        return -1;
+    }
+    load->turns++;
+    if (events > 0) {
+        *progress_ns = load->now_ns;
+    } else if (*was_empty && load->options->spin && load->now_ns - before < IDLE_STEP_MAX_NS) {
+        load->idle_ns += load->now_ns - before;
+    }
+    *was_empty = events == 0;
+    if (load->now_ns - *progress_ns > load->options->timeout_ms * NS_PER_MS) {
+        return report_stall(load);
+    }
+    return 0;
+}
+
+static int start_all(struct load *load, uint32_t depth)
+{
+    load->now_ns = clock_now_ns();
+    for (uint32_t i = 0; i < load->options->connections; i++) {
+        struct load_connection *c = &load->connections[i];
+
+        c->replies = 0;
+        issue(load, c, depth);
+        if (load->engine->send(load, c) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* One phase: `depth` messages in flight per connection for `duration_ns`, then none. */
+static int phase(struct load *load, uint32_t depth, uint64_t duration_ns)
+{
+    const uint64_t start = clock_now_ns();
+    uint64_t progress = start;
+    bool was_empty = false;
+
+    assert(load->outstanding == 0);
+    load->reissue = duration_ns > 0;
+    if (start_all(load, depth) < 0) {
+        return -1;
+    }
+    while (load->outstanding > 0) {
+        if (turn(load, &was_empty, &progress) < 0) {
+            return -1;
+        }
+        if (load->now_ns - start >= duration_ns) {
+            load->reissue = false;
+        }
+    }
+    load->window_ns = load->now_ns - start;
+    return 0;
+}
+
+struct snapshot {
+    uint64_t server_ns;
+    uint64_t server_delay_ns;
+    uint64_t ksoftirqd_ns;
+    uint64_t own_ns;
+    uint64_t own_delay_ns;
+};
+
+static void own_time(struct snapshot *out)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+    out->own_ns = (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+    cpu_time_delay(getpid(), &out->own_delay_ns);
+}
+
+static int take_snapshot(struct load *load, struct snapshot *out)
+{
+    const struct load_options *options = load->options;
+
+    *out = (struct snapshot){0};
+    if (options->server_pid > 0) {
+        const int rc = cpu_time_settled(options->server_pid, &out->server_ns);
+
+        if (rc < 0) {
+            return load_fail(load, LOAD_CONNECTION_LOST, "CPU time of the server, process %d: %s",
+                             (int)options->server_pid, strerror(-rc));
+        }
+        cpu_time_delay(options->server_pid, &out->server_delay_ns);
+        load->has_server = true;
+    }
+    if (options->server_cpu >= 0) {
+        load->has_ksoftirqd =
+            cpu_time_ksoftirqd((unsigned)options->server_cpu, &out->ksoftirqd_ns) == 0;
+    }
+    return 0;
+}
+
+static void reset_counters(struct load *load)
+{
+    histogram_reset(&load->service);
+    load->messages = 0;
+    load->turns = 0;
+    load->enters = 0;
+    load->idle_ns = 0;
+}
+
+static int measure(struct load *load)
+{
+    struct snapshot before;
+    struct snapshot window_end = {0};
+    struct snapshot after;
+
+    if (take_snapshot(load, &before) < 0) {
+        return -1;
+    }
+    reset_counters(load);
+    own_time(&before);
+    if (phase(load, load->depth, load->options->duration_ms * NS_PER_MS) < 0) {
+        return -1;
+    }
+    own_time(&window_end);
+    if (take_snapshot(load, &after) < 0) {
+        return -1;
+    }
+    load->own_cpu_ns = window_end.own_ns - before.own_ns;
+    load->own_delay_ns = window_end.own_delay_ns - before.own_delay_ns;
+    load->server_cpu_ns = after.server_ns - before.server_ns;
+    load->server_delay_ns = after.server_delay_ns - before.server_delay_ns;
+    load->ksoftirqd_ns = after.ksoftirqd_ns - before.ksoftirqd_ns;
+    /* Everything asked for has come; whatever comes now was never sent. */
+    return load->engine->turn(load) < 0 ? -1 : 0;
+}
+
+/*
+ * io_uring wins while messages are small, by its one system call per turn; from 64 KiB on, reading every connection into
+ * the same cache-hot buffer wins.
+ */
+#define URING_BYTES_IN_FLIGHT_MAX (32u * 1024u)
+
+static int open_engine(struct load *load)
+{
+    const enum load_engine_choice choice = load->options->engine;
+    const bool large = (uint64_t)load->size * load->depth > URING_BYTES_IN_FLIGHT_MAX;
+
+    if (choice == LOAD_ENGINE_EPOLL || (choice == LOAD_ENGINE_AUTO && large)) {
+        load->engine = &load_engine_epoll;
+        return load->engine->open(load);
+    }
+    load->engine = &load_engine_uring;
+    const int rc = load->engine->open(load);
+
+    if (rc < 0 && choice == LOAD_ENGINE_AUTO) {
+        load->failure = LOAD_OK;
+        memcpy(load->engine_note, load->failure_text, sizeof(load->engine_note));
+        load->engine = &load_engine_epoll;
+        return load->engine->open(load);
+    }
+    return rc;
+}
+
+static int allocate(struct load *load)
+{
+    const struct load_options *options = load->options;
+
+    load->pattern = pattern_create();
+    load->connections = calloc(options->connections, sizeof(*load->connections));
+    load->stamps = calloc((size_t)options->connections * options->depth, sizeof(*load->stamps));
+    if (load->pattern == NULL || load->connections == NULL || load->stamps == NULL) {
+        return load_fail(load, LOAD_SYSTEM, "memory: %s", strerror(errno));
+    }
+    for (uint32_t i = 0; i < options->connections; i++) {
+        load->connections[i] = (struct load_connection){
+            .sent_at = pattern_offset(i),
+            .expect_at = pattern_offset(i),
+            .reply_left = options->size,
+            .fd = -1,
+        };
+    }
+    return 0;
+}
+
+int load_run(struct load *load, const struct load_options *options)
+{
+    load->options = options;
+    load->size = options->size;
+    load->depth = options->depth;
+    if (allocate(load) < 0 || load_connect_all(load) < 0 || open_engine(load) < 0) {
+        return -1;
+    }
+    if (phase(load, 1, 0) < 0) {
+        return -1;
+    }
+    if (options->warmup_ms > 0 && phase(load, load->depth, options->warmup_ms * NS_PER_MS) < 0) {
+        return -1;
+    }
+    return measure(load);
+}

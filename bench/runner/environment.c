@@ -1,0 +1,99 @@
+/*
+ * What a number means nothing without: the kernel, the CPU and its mitigations, the build.
+ */
+#include "bench.h"
+#include "commit.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+/* Set by the build. */
+#ifndef BENCH_COMPILER
+#define BENCH_COMPILER "unknown"
+#endif
+#ifndef BENCH_FLAGS
+#define BENCH_FLAGS "unknown"
+#endif
+#ifndef BENCH_LIBURING
+#define BENCH_LIBURING "unknown"
+#endif
+#ifndef BENCH_VERSION
+#define BENCH_VERSION "unknown"
+#endif
+
+#define VULNERABILITIES "/sys/devices/system/cpu/vulnerabilities"
+
+static json_t *file_json(const char *path)
+{
+    char line[256] = "";
+    FILE *file = fopen(path, "re");
+
+    if (file == NULL) {
+        return json_null();
+    }
+    const bool got = fgets(line, sizeof(line), file) != NULL;
+
+    fclose(file);
+    line[strcspn(line, "\n")] = '\0';
+    return got ? json_string(line) : json_null();
+}
+
+static json_t *cpu_json(void)
+{
+    char line[256];
+    char name[200] = "unknown";
+    FILE *file = fopen("/proc/cpuinfo", "re");
+
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+        if (sscanf(line, "model name : %199[^\n]", name) == 1) {
+            break;
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return json_pack("{ss sI}", "model", name, "online", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN));
+}
+
+/* Only what applies to this CPU. */
+static json_t *mitigations_json(void)
+{
+    json_t *all = json_object();
+    DIR *directory = opendir(VULNERABILITIES);
+    const struct dirent *entry;
+
+    while (directory != NULL && (entry = readdir(directory)) != NULL) {
+        char path[sizeof(VULNERABILITIES) + sizeof(entry->d_name) + 1];
+
+        snprintf(path, sizeof(path), "%s/%s", VULNERABILITIES, entry->d_name);
+        json_t *value = entry->d_name[0] == '.' ? json_null() : file_json(path);
+        const char *text = json_string_value(value);
+
+        if (text != NULL && strcmp(text, "Not affected") != 0) {
+            json_object_set(all, entry->d_name, value);
+        }
+        json_decref(value);
+    }
+    if (directory != NULL) {
+        closedir(directory);
+    }
+    return all;
+}
+
+json_t *environment_json(void)
+{
+    struct utsname name;
+
+    uname(&name);
+    return json_pack("{ss ss ss so so so so ss ss ss ss ss}", "kernel", name.release,
+                     "kernel_build", name.version, "machine", name.machine, "cpu", cpu_json(),
+                     "mitigations", mitigations_json(), "clocksource",
+                     file_json("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+                     "default_congestion_control",
+                     file_json("/proc/sys/net/ipv4/tcp_congestion_control"), "liburing",
+                     BENCH_LIBURING, "compiler", BENCH_COMPILER, "flags", BENCH_FLAGS, "version",
+                     BENCH_VERSION, "commit", BENCH_COMMIT);
+}

@@ -1,0 +1,540 @@
+/*
+ * The suite against servers that misbehave: what is wrong must be reported as what it is, and never as a number.
+ *
+ * test-honesty STUB GYRE_LOAD GYRE_BENCH. Each case starts its own servers on ports of the kernel's choice and its own
+ * directory, and checks that nothing is left. The test is a subreaper: a process that a dying runner forgets becomes its
+ * child, where it can be counted.
+ */
+#include "child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <limits.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define PATIENCE_MS 20000
+
+static const char *stub_path;
+static const char *load_path;
+static const char *bench_path;
+
+/* ---- gyre-load against one server ---- */
+
+struct run {
+    int status; /* exit status, -1 if killed */
+    json_t *result;
+};
+
+static unsigned start_server(struct child *server, const char *environment)
+{
+    const char *argv[] = {stub_path, NULL};
+    const struct child_spec spec = {
+        .argv = (char *const *)(uintptr_t)argv,
+        .environment = environment,
+        .cpu = -1,
+    };
+    char line[128];
+    unsigned port = 0;
+
+    assert_int_equal(child_spawn(server, &spec), 0);
+    assert_int_equal(child_read_line(server, line, sizeof(line), PATIENCE_MS), 0);
+    assert_int_equal(sscanf(line, "listening on 127.0.0.1:%u", &port), 1);
+    return port;
+}
+
+static int exit_status(const struct child *child)
+{
+    return WIFEXITED(child->status) ? WEXITSTATUS(child->status) : -1;
+}
+
+static struct run run_load(unsigned port, const char *engine, const char *depth, const char *pid)
+{
+    char port_text[16];
+    char line[4096] = "";
+    struct run run = {0};
+    struct child load;
+
+    snprintf(port_text, sizeof(port_text), "%u", port);
+    const char *argv[] = {
+        load_path, "--port",        port_text, "--connections", "8",   "--warmup-ms",
+        "5",       "--engine",      engine,    "--depth",       depth, "--timeout-ms",
+        "300",     "--duration-ms", "60",      "--server-pid",  pid,   NULL};
+    const struct child_spec spec = {.argv = (char *const *)(uintptr_t)argv, .cpu = -1};
+
+    assert_int_equal(child_spawn(&load, &spec), 0);
+    assert_int_equal(child_read_line(&load, line, sizeof(line), PATIENCE_MS), 0);
+    assert_int_equal(child_wait(&load, PATIENCE_MS), 0);
+    run.status = exit_status(&load);
+    run.result = json_loads(line, 0, NULL);
+    assert_non_null(run.result);
+    child_release(&load);
+    return run;
+}
+
+static const char *text_at(const json_t *root, const char *key)
+{
+    const char *text = json_string_value(json_object_get(root, key));
+
+    return text == NULL ? "" : text;
+}
+
+/* One server with one fault, one load: the exit status and the "error" must be as said (NULL: any but success). */
+static void expect(const char *fault, const char *depth, int status, const char *error)
+{
+    static const char *const engines[] = {"auto", "epoll"};
+    char environment[64];
+
+    snprintf(environment, sizeof(environment), "BENCH_STUB=stub-server:%s,", fault);
+    for (size_t i = 0; i < sizeof(engines) / sizeof(engines[0]); i++) {
+        struct child server;
+        char pid[16];
+        const unsigned port = start_server(&server, environment);
+
+        snprintf(pid, sizeof(pid), "%d", (int)server.pid);
+        struct run run = run_load(port, engines[i], depth, pid);
+
+        if (error == NULL) {
+            assert_int_not_equal(run.status, 0);
+        } else {
+            assert_int_equal(run.status, status);
+            assert_string_equal(text_at(run.result, "error"), error);
+        }
+        if (status != 0) {
+            assert_null(json_object_get(run.result, "messages"));
+        }
+        json_decref(run.result);
+        child_stop(&server, PATIENCE_MS);
+        child_release(&server);
+    }
+}
+
+static void load_good_server_gives_numbers(void **state)
+{
+    struct child server;
+    char pid[16];
+    const unsigned port = start_server(&server, NULL);
+
+    (void)state;
+    snprintf(pid, sizeof(pid), "%d", (int)server.pid);
+    struct run run = run_load(port, "auto", "3", pid);
+
+    assert_int_equal(run.status, 0);
+    assert_true(json_is_true(json_object_get(run.result, "ok")));
+    assert_true(json_integer_value(json_object_get(run.result, "messages")) > 0);
+    const json_t *measured = json_object_get(run.result, "server");
+
+    assert_true(json_integer_value(json_object_get(measured, "cpu_ns")) > 0);
+    json_decref(run.result);
+    assert_true(child_stop(&server, PATIENCE_MS));
+    child_release(&server);
+}
+
+static void load_good_server_passes_on_every_engine(void **state)
+{
+    (void)state;
+    expect("none", "1", 0, "");
+    expect("none", "16", 0, "");
+}
+
+static void load_flipped_bit_is_wrong_bytes(void **state)
+{
+    (void)state;
+    expect("flip", "1", 3, "wrong-bytes");
+}
+
+static void load_swapped_answers_are_wrong_bytes(void **state)
+{
+    (void)state;
+    expect("swap", "1", 3, "wrong-bytes");
+}
+
+static void load_surplus_byte_is_wrong_bytes(void **state)
+{
+    (void)state;
+    expect("surplus", "1", 3, "wrong-bytes");
+}
+
+static void load_lost_byte_is_found(void **state)
+{
+    (void)state;
+    expect("lose", "1", 6, "stalled");
+    /* Wrong bytes if more was sent behind it, a stall otherwise. */
+    expect("lose", "16", 1, NULL);
+}
+
+static void load_closed_connection_is_lost(void **state)
+{
+    (void)state;
+    expect("close", "1", 4, "connection-lost");
+}
+
+static void load_crashed_server_is_lost(void **state)
+{
+    (void)state;
+    expect("crash", "1", 4, "connection-lost");
+}
+
+static void load_starved_connection_is_a_stall(void **state)
+{
+    (void)state;
+    expect("starve", "1", 6, "stalled");
+}
+
+static void load_refused_connect_is_said(void **state)
+{
+    (void)state;
+    expect("refuse", "1", 5, "connect-failed");
+}
+
+/* ---- gyre-bench against a directory of servers ---- */
+
+static const char *const programs[] = {"echo-epoll", "echo-uring", "echo-server"};
+
+struct suite {
+    char directory[64];
+    char out[4096]; /* what it printed */
+    char err[16384];
+    int status;
+    json_t *results; /* NULL when there are none */
+};
+
+static int suite_setup(void **state)
+{
+    struct suite *suite = calloc(1, sizeof(*suite));
+    char path[128];
+
+    assert_non_null(suite);
+    snprintf(suite->directory, sizeof(suite->directory), "/tmp/test-honesty-XXXXXX");
+    assert_non_null(mkdtemp(suite->directory));
+    for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
+        snprintf(path, sizeof(path), "%s/%s", suite->directory, programs[i]);
+        assert_int_equal(symlink(stub_path, path), 0);
+    }
+    *state = suite;
+    return 0;
+}
+
+static void assert_no_child_left(void)
+{
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+    assert_int_equal(errno, ECHILD);
+}
+
+static int suite_teardown(void **state)
+{
+    static const char *const files[] = {"echo-epoll", "echo-uring",       "echo-server",
+                                        "ready",      "out/results.json", "out"};
+    struct suite *suite = *state;
+    char path[128];
+
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        snprintf(path, sizeof(path), "%s/%s", suite->directory, files[i]);
+        remove(path);
+    }
+    assert_int_equal(rmdir(suite->directory), 0);
+    assert_no_child_left();
+    json_decref(suite->results);
+    free(suite);
+    return 0;
+}
+
+/* Starts the runner on the cell 64x64; `exec` keeps the process id, and its progress comes through the same pipe. */
+static void start_bench(const struct suite *suite, struct child *bench, const char *faults,
+                        const char *options)
+{
+    char command[PATH_MAX + 512];
+    char environment[256];
+
+    snprintf(command, sizeof(command),
+             "exec '%s' echo --load '%s' --servers-dir %s --out %s/out --filter 64x64/ %s",
+             bench_path, load_path, suite->directory, suite->directory, options);
+    snprintf(environment, sizeof(environment), "BENCH_STUB=%s,", faults);
+    const char *argv[] = {"/bin/sh", "-c", command, NULL};
+    const struct child_spec spec = {
+        .argv = (char *const *)(uintptr_t)argv,
+        .environment = environment,
+        .cpu = -1,
+    };
+    assert_int_equal(child_spawn(bench, &spec), 0);
+}
+
+static void read_all(int fd, char *text, size_t size)
+{
+    size_t used = 0;
+    ssize_t n;
+
+    while (used + 1 < size && (n = read(fd, text + used, size - 1 - used)) > 0) {
+        used += (size_t)n;
+    }
+    text[used] = '\0';
+}
+
+static void finish_bench(struct suite *suite, struct child *bench)
+{
+    char path[128];
+
+    read_all(bench->out_fd, suite->out, sizeof(suite->out));
+    assert_int_equal(child_wait(bench, PATIENCE_MS), 0);
+    child_error_text(bench, suite->err, sizeof(suite->err));
+    suite->status = exit_status(bench);
+    child_release(bench);
+    snprintf(path, sizeof(path), "%s/out/results.json", suite->directory);
+    suite->results = json_load_file(path, 0, NULL);
+}
+
+static void run_bench(struct suite *suite, const char *faults, const char *more)
+{
+    char options[256];
+    struct child bench;
+
+    snprintf(options, sizeof(options), "--pairs 1 --warmup-ms 5 --duration-ms 20 %s", more);
+    start_bench(suite, &bench, faults, options);
+    finish_bench(suite, &bench);
+}
+
+/* The row of a contender in the only cell. */
+static const json_t *row(const struct suite *suite, const char *model)
+{
+    const json_t *cell = json_array_get(json_object_get(suite->results, "table"), 0);
+    const json_t *rows = json_object_get(cell, "rows");
+
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *candidate = json_array_get(rows, i);
+
+        if (strcmp(text_at(candidate, "model"), model) == 0) {
+            return candidate;
+        }
+    }
+    return NULL;
+}
+
+static double median_at(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(json_object_get(object, key), "median"));
+}
+
+static void bench_good_servers_give_a_table(void **state)
+{
+    struct suite *suite = *state;
+
+    run_bench(suite, "", "");
+    assert_int_equal(suite->status, 0);
+    assert_non_null(strstr(suite->out, "gyre-uring"));
+    assert_non_null(strstr(suite->out, "A/A"));
+    assert_true(median_at(row(suite, "gyre-epoll"), "ratio") > 0.0);
+    assert_true(median_at(row(suite, "echo-epoll-again"), "ratio") > 0.0);
+    assert_true(median_at(row(suite, "gyre-uring"), "syscalls_per_message") == 2.0);
+    assert_true(json_is_true(json_object_get(suite->results, "complete")));
+    assert_true(json_is_true(json_object_get(suite->results, "valid")));
+    /* Not in the directory: skipped, and said so. */
+    assert_string_equal(text_at(row(suite, "echo-poll"), "outcome"), "skipped");
+}
+
+static void bench_wrong_bytes_forbid_the_table(void **state)
+{
+    struct suite *suite = *state;
+
+    run_bench(suite, "echo-uring:flip", "");
+    assert_int_equal(suite->status, 3);
+    assert_null(strstr(suite->out, "messages/s"));
+    assert_non_null(strstr(suite->err, "wrong bytes"));
+    assert_true(json_is_false(json_object_get(suite->results, "valid")));
+    assert_true(json_is_null(json_object_get(suite->results, "table")));
+}
+
+static void expect_failed(struct suite *suite, const char *fault, const char *text)
+{
+    char faults[64];
+
+    snprintf(faults, sizeof(faults), "echo-uring:%s", fault);
+    run_bench(suite, faults, "");
+    assert_int_equal(suite->status, 1);
+    const json_t *bad = row(suite, "echo-uring");
+
+    assert_string_equal(text_at(bad, "outcome"), "failed");
+    assert_non_null(strstr(text_at(bad, "text"), text));
+    assert_null(json_object_get(bad, "messages_per_second"));
+    assert_non_null(strstr(suite->out, text));
+    assert_string_equal(text_at(row(suite, "gyre-uring"), "outcome"), "ok");
+}
+
+static void bench_crashed_server_is_no_number(void **state)
+{
+    expect_failed(*state, "crash", "the server crashed: killed by SIGABRT");
+}
+
+static void bench_port_clash_is_no_number(void **state)
+{
+    expect_failed(*state, "clash", "Address already in use");
+}
+
+static void bench_refused_connect_is_no_number(void **state)
+{
+    expect_failed(*state, "refuse", "Connection refused");
+}
+
+static void bench_silent_server_is_no_number(void **state)
+{
+    expect_failed(*state, "garbage", "instead of its address");
+}
+
+static void bench_bad_exit_is_no_number(void **state)
+{
+    expect_failed(*state, "bad-end", "exit status 9");
+}
+
+static void bench_failed_reference_gives_no_ratio(void **state)
+{
+    struct suite *suite = *state;
+
+    run_bench(suite, "echo-epoll:close", "");
+    assert_int_equal(suite->status, 1);
+    assert_string_equal(text_at(row(suite, "echo-epoll"), "outcome"), "failed");
+    assert_true(json_is_null(json_object_get(row(suite, "gyre-uring"), "ratio")));
+}
+
+/* Runs a measurement that cannot end by itself within the patience of this test; returns while it is under load. */
+static void start_endless_bench(const struct suite *suite, struct child *bench)
+{
+    char path[128];
+    char byte;
+
+    snprintf(path, sizeof(path), "%s/ready", suite->directory);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(setenv("BENCH_STUB_READY", path, 1), 0);
+    const int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    assert_true(fd >= 0);
+    start_bench(suite, bench, "", "--pairs 1 --warmup-ms 5 --duration-ms 60000 2>&1");
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+
+    assert_int_equal(poll(&ready, 1, PATIENCE_MS), 1);
+    assert_int_equal(read(fd, &byte, 1), 1);
+    close(fd);
+    assert_int_equal(unsetenv("BENCH_STUB_READY"), 0);
+}
+
+static void bench_interrupted_keeps_results_and_no_process(void **state)
+{
+    struct suite *suite = *state;
+    struct child bench;
+
+    start_endless_bench(suite, &bench);
+    kill(bench.pid, SIGINT);
+    finish_bench(suite, &bench);
+    assert_int_equal(suite->status, 130);
+    assert_no_child_left();
+    assert_true(json_is_false(json_object_get(suite->results, "complete")));
+    assert_non_null(strstr(suite->out, "interrupted after"));
+}
+
+/* Waits for the next orphan to end. Returns: false when there is none; fails the test when none ends in time. */
+static bool reap_orphan(int *status)
+{
+    const struct timespec limit = {.tv_sec = PATIENCE_MS / 1000};
+    sigset_t set;
+    pid_t pid;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    while ((pid = waitpid(-1, status, WNOHANG)) == 0) {
+        assert_int_equal(sigtimedwait(&set, NULL, &limit), SIGCHLD);
+    }
+    assert_true(pid > 0 || errno == ECHILD);
+    return pid > 0;
+}
+
+/* Without a chance to clean up: its children must die with it. */
+static void bench_killed_leaves_no_process(void **state)
+{
+    struct suite *suite = *state;
+    struct child bench;
+    sigset_t child_signal;
+    int status = 0;
+    int orphans = 0;
+
+    sigemptyset(&child_signal);
+    sigaddset(&child_signal, SIGCHLD);
+    start_endless_bench(suite, &bench);
+    sigprocmask(SIG_BLOCK, &child_signal, NULL);
+    kill(bench.pid, SIGKILL);
+    assert_int_equal(child_wait(&bench, PATIENCE_MS), 0);
+    child_release(&bench);
+    while (reap_orphan(&status)) {
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        orphans++;
+    }
+    sigprocmask(SIG_UNBLOCK, &child_signal, NULL);
+    assert_int_equal(orphans, 2);
+}
+
+static void bench_filter_without_match_is_refused(void **state)
+{
+    struct suite *suite = *state;
+    struct child bench;
+    const char *argv[] = {bench_path, "echo", "--filter", "no such thing", NULL};
+    const struct child_spec spec = {.argv = (char *const *)(uintptr_t)argv, .cpu = -1};
+
+    assert_int_equal(child_spawn(&bench, &spec), 0);
+    finish_bench(suite, &bench);
+    assert_int_equal(suite->status, 2);
+}
+
+#define SUITE_TEST(function) cmocka_unit_test_setup_teardown(function, suite_setup, suite_teardown)
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(load_good_server_gives_numbers),
+        cmocka_unit_test(load_good_server_passes_on_every_engine),
+        cmocka_unit_test(load_flipped_bit_is_wrong_bytes),
+        cmocka_unit_test(load_swapped_answers_are_wrong_bytes),
+        cmocka_unit_test(load_surplus_byte_is_wrong_bytes),
+        cmocka_unit_test(load_lost_byte_is_found),
+        cmocka_unit_test(load_closed_connection_is_lost),
+        cmocka_unit_test(load_crashed_server_is_lost),
+        cmocka_unit_test(load_starved_connection_is_a_stall),
+        cmocka_unit_test(load_refused_connect_is_said),
+        SUITE_TEST(bench_good_servers_give_a_table),
+        SUITE_TEST(bench_wrong_bytes_forbid_the_table),
+        SUITE_TEST(bench_crashed_server_is_no_number),
+        SUITE_TEST(bench_port_clash_is_no_number),
+        SUITE_TEST(bench_refused_connect_is_no_number),
+        SUITE_TEST(bench_silent_server_is_no_number),
+        SUITE_TEST(bench_bad_exit_is_no_number),
+        SUITE_TEST(bench_failed_reference_gives_no_ratio),
+        SUITE_TEST(bench_interrupted_keeps_results_and_no_process),
+        SUITE_TEST(bench_killed_leaves_no_process),
+        SUITE_TEST(bench_filter_without_match_is_refused),
+    };
+
+    if (argc != 4) {
+        fprintf(stderr, "usage: test-honesty STUB GYRE_LOAD GYRE_BENCH\n");
+        return 2;
+    }
+    stub_path = realpath(argv[1], NULL);
+    load_path = realpath(argv[2], NULL);
+    bench_path = realpath(argv[3], NULL);
+    if (stub_path == NULL || load_path == NULL || bench_path == NULL) {
+        perror("test-honesty");
+        return 2;
+    }
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    child_signals_init();
+    return cmocka_run_group_tests_name("honesty", tests, NULL, NULL);
+}

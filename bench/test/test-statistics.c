@@ -1,0 +1,288 @@
+/*
+ * What the numbers are made with: histogram, medians, paired ratios, pattern, CPU clocks.
+ */
+#include "clock.h"
+#include "cpu_time.h"
+#include "histogram.h"
+#include "number.h"
+#include "pattern.h"
+#include "stats.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static struct histogram histogram;
+
+static int reset(void **state)
+{
+    (void)state;
+    histogram_reset(&histogram);
+    return 0;
+}
+
+static void histogram_bucket_contains_its_values(void **state)
+{
+    (void)state;
+    for (unsigned shift = 0; shift < 64; shift++) {
+        for (uint64_t step = 0; step < 300; step++) {
+            const uint64_t value = (UINT64_C(1) << shift) + step * ((UINT64_C(1) << shift) / 300);
+            const unsigned index = histogram_index(value);
+
+            assert_in_range(index, 0, HISTOGRAM_BUCKETS - 1);
+            assert_true(histogram_bucket_high(index) >= value);
+            if (index > 0) {
+                assert_true(histogram_bucket_high(index - 1) < value);
+            }
+        }
+    }
+}
+
+static void histogram_error_stays_below_one_percent(void **state)
+{
+    (void)state;
+    for (uint64_t value = 1; value < UINT64_C(1) << 62; value += value / 3 + 1) {
+        const uint64_t high = histogram_bucket_high(histogram_index(value));
+
+        assert_true((double)(high - value) <= 0.0079 * (double)value);
+    }
+}
+
+static void histogram_last_bucket_is_in_the_array(void **state)
+{
+    (void)state;
+    assert_true(histogram_index(UINT64_MAX) == HISTOGRAM_BUCKETS - 1);
+    assert_true(histogram_bucket_high(HISTOGRAM_BUCKETS - 1) == UINT64_MAX);
+}
+
+static void histogram_percentiles_of_known_values(void **state)
+{
+    (void)state;
+    for (uint64_t value = 1; value <= 100000; value++) {
+        histogram_add(&histogram, value);
+    }
+    assert_float_equal(histogram_percentile(&histogram, 50.0), 50000, 500);
+    assert_float_equal(histogram_percentile(&histogram, 90.0), 90000, 900);
+    assert_float_equal(histogram_percentile(&histogram, 99.0), 99000, 990);
+    assert_float_equal(histogram_percentile(&histogram, 99.9), 99900, 999);
+    assert_int_equal(histogram_percentile(&histogram, 100.0), 100000);
+    assert_int_equal(histogram.count, 100000);
+    assert_int_equal(histogram.sum / histogram.count, 50000);
+}
+
+static void histogram_outlier_moves_only_the_top(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 999; i++) {
+        histogram_add(&histogram, 100);
+    }
+    histogram_add(&histogram, 1000000);
+    assert_int_equal(histogram_percentile(&histogram, 50.0), 100);
+    assert_int_equal(histogram_percentile(&histogram, 99.9), 100);
+    assert_int_equal(histogram_percentile(&histogram, 99.99), 1000000);
+    assert_int_equal(histogram.max, 1000000);
+}
+
+static void histogram_empty_gives_zero(void **state)
+{
+    (void)state;
+    assert_int_equal(histogram_percentile(&histogram, 50.0), 0);
+}
+
+static void median_of_odd_and_even_counts(void **state)
+{
+    static const double values[] = {9.0, 1.0, 5.0, 3.0};
+
+    (void)state;
+    assert_float_equal(stats_median(values, 1), 9.0, 0.0);
+    assert_float_equal(stats_median(values, 3), 5.0, 0.0);
+    assert_float_equal(stats_median(values, 4), 4.0, 0.0);
+}
+
+static void spread_of_known_values(void **state)
+{
+    static const double values[] = {1.0, 2.0, 3.0, 4.0, 100.0};
+    const struct spread spread = stats_spread(values, 5);
+
+    (void)state;
+    assert_float_equal(spread.median, 3.0, 0.0);
+    assert_float_equal(spread.min, 1.0, 0.0);
+    assert_float_equal(spread.max, 100.0, 0.0);
+    assert_float_equal(spread.mad, 1.0, 0.0);
+    assert_int_equal(spread.count, 5);
+    assert_int_equal(stats_spread(values, 0).count, 0);
+}
+
+/* The machine slows down threefold on the way; the pairs do not notice, the ratio of the averages would. */
+static void paired_ratio_ignores_drift(void **state)
+{
+    static const double references[] = {100.0, 150.0, 200.0, 250.0, 300.0};
+    static const double values[] = {90.0, 135.0, 180.0, 225.0, 900.0};
+    const struct spread ratio = stats_paired_ratio(values, references, 5);
+
+    (void)state;
+    assert_float_equal(ratio.median, 0.9, 1e-9);
+    assert_float_equal(ratio.min, 0.9, 1e-9);
+    assert_float_equal(ratio.max, 3.0, 1e-9);
+}
+
+static void pattern_has_no_window_twice(void **state)
+{
+    uint8_t *pattern = pattern_create();
+    uint8_t *seen = calloc(1, UINT64_C(1) << 29); /* one bit for every value of four bytes */
+    unsigned doubles = 0;
+
+    (void)state;
+    assert_non_null(pattern);
+    assert_non_null(seen);
+    for (size_t i = 0; i < PATTERN_PERIOD; i++) {
+        uint32_t word;
+
+        memcpy(&word, pattern + i, sizeof(word));
+        doubles += (seen[word / 8] >> (word % 8)) & 1u;
+        seen[word / 8] |= (uint8_t)(1u << (word % 8));
+    }
+    /* 2^32 words, 2^16 windows: half a coincidence is expected. */
+    assert_in_range(doubles, 0, 5);
+    free(seen);
+    free(pattern);
+}
+
+static void pattern_repeats_after_its_period(void **state)
+{
+    uint8_t *pattern = pattern_create();
+
+    (void)state;
+    assert_non_null(pattern);
+    assert_memory_equal(pattern, pattern + PATTERN_PERIOD, PATTERN_PERIOD);
+    assert_int_equal(pattern_advance(PATTERN_PERIOD - 1, 1), 0);
+    assert_int_equal(pattern_advance(5, 3 * PATTERN_PERIOD), 5);
+    free(pattern);
+}
+
+static void pattern_offset_differs_for_every_connection(void **state)
+{
+    static uint8_t used[PATTERN_PERIOD];
+
+    (void)state;
+    for (uint32_t i = 0; i < PATTERN_PERIOD; i++) {
+        const uint32_t offset = pattern_offset(i);
+
+        assert_int_equal(used[offset], 0);
+        used[offset] = 1;
+    }
+}
+
+static void number_refuses_what_is_not_one(void **state)
+{
+    static const char *const bad[] = {"",   " 1",   "1 ", "1x", "x",
+                                      "+1", "0x10", "11", "-1", "99999999999999999999"};
+    long value = 0;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_false(number_parse(bad[i], 0, 10, &value));
+    }
+    assert_true(number_parse("10", 0, 10, &value));
+    assert_int_equal(value, 10);
+}
+
+#define WORK_NS (20 * NS_PER_MS)
+
+static uint64_t thread_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+static void *use_cpu(void *argument)
+{
+    const uint64_t end = thread_ns() + WORK_NS;
+
+    while (thread_ns() < end) {
+    }
+    return argument;
+}
+
+/* Two threads work and end; then the process says so and sleeps until its parent hangs up. */
+static _Noreturn void be_threaded(int ready_fd, int end_fd)
+{
+    char byte = 0;
+
+    for (int i = 0; i < 2; i++) {
+        pthread_t thread;
+
+        if (pthread_create(&thread, NULL, use_cpu, NULL) != 0) {
+            _exit(1);
+        }
+        pthread_join(thread, NULL);
+    }
+    if (write(ready_fd, &byte, 1) != 1) {
+        _exit(1);
+    }
+    _exit(read(end_fd, &byte, 1) == 0 ? 0 : 1);
+}
+
+static void cpu_time_counts_ended_threads(void **state)
+{
+    int ready[2];
+    int end[2];
+    uint64_t used = 0;
+    uint64_t again = 0;
+    int status = 0;
+    char byte;
+
+    (void)state;
+    assert_int_equal(pipe(ready), 0);
+    assert_int_equal(pipe(end), 0);
+    const pid_t pid = fork();
+
+    if (pid == 0) {
+        close(end[1]);
+        be_threaded(ready[1], end[0]);
+    }
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    assert_int_equal(cpu_time_settled(pid, &used), 0);
+    assert_int_equal(cpu_time_settled(pid, &again), 0);
+    assert_true(used >= 2 * WORK_NS);
+    assert_true(used < 4 * WORK_NS);
+    assert_true(used == again);
+    close(end[1]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    close(end[0]);
+    close(ready[0]);
+    close(ready[1]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(histogram_bucket_contains_its_values),
+        cmocka_unit_test(histogram_error_stays_below_one_percent),
+        cmocka_unit_test(histogram_last_bucket_is_in_the_array),
+        cmocka_unit_test_setup(histogram_percentiles_of_known_values, reset),
+        cmocka_unit_test_setup(histogram_outlier_moves_only_the_top, reset),
+        cmocka_unit_test_setup(histogram_empty_gives_zero, reset),
+        cmocka_unit_test(median_of_odd_and_even_counts),
+        cmocka_unit_test(spread_of_known_values),
+        cmocka_unit_test(paired_ratio_ignores_drift),
+        cmocka_unit_test(pattern_has_no_window_twice),
+        cmocka_unit_test(pattern_repeats_after_its_period),
+        cmocka_unit_test(pattern_offset_differs_for_every_connection),
+        cmocka_unit_test(number_refuses_what_is_not_one),
+        cmocka_unit_test(cpu_time_counts_ended_threads),
+    };
+
+    return cmocka_run_group_tests_name("statistics", tests, NULL, NULL);
+}
