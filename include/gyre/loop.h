@@ -58,7 +58,7 @@ enum gyre_run_mode {
  * @post_capacity: posts that can wait, rounded up to a power of two; default 4096.
  * @busy_poll_ns: how long to spin before sleeping; default 0. Costs a core, saves a wake-up.
  * @pool_min, @pool_max: bytes of the receive pool at rest and at most; defaults 1 MiB and 16 MiB.
- * @pool_block: bytes in a block, a power of two, 4 KiB..1 MiB; default 64 KiB.
+ * @pool_block: bytes in a block, a power of two, 4 KiB..1 MiB; default 256 KiB.
  * @pool_quota: bytes a connection may retain before reading from it waits; default 256 KiB.
  * Returns: (a type).   Thread: any.   Source: docs/loop.md; docs/pool.md.
  */

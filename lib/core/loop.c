@@ -161,7 +161,8 @@ int gyre_loop_create(struct gyre_loop **out_loop, const struct gyre_loop_options
     loop->outer_fd = -1;
     loop->busy_poll_ns = options->busy_poll_ns;
     loop->now_ns = gyre__clock_now();
-    gyre__list_init(&loop->ready);
+    gyre__list_init(&loop->results);
+    gyre__list_init(&loop->tries);
     gyre__list_init(&loop->paused);
     gyre__alarm_init(&loop->pause_end);
     gyre__wheel_init(&loop->wheel, loop->now_ns);
@@ -202,7 +203,8 @@ int gyre_loop_destroy(struct gyre_loop *loop)
 
 static int has_work(const struct gyre_loop *loop)
 {
-    return !gyre__list_empty(&loop->ready) || gyre__posts_pending(&loop->posts) ||
+    return !gyre__list_empty(&loop->results) || !gyre__list_empty(&loop->tries) ||
+           gyre__posts_pending(&loop->posts) ||
            (loop->pool.starved_count > 0 && gyre__pool_has_room(&loop->pool));
 }
 

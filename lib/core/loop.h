@@ -22,7 +22,8 @@ struct gyre_loop {
     const struct gyre__backend *backend;
     void *driver;
     uint64_t now_ns;
-    struct gyre_link ready; /* ops in state READY or TRY, in order */
+    struct gyre_link results; /* ops in state READY, in order */
+    struct gyre_link tries;   /* ops in state TRY, in order */
     struct gyre__slots slots;
     struct gyre_loop_stats stats;
     size_t active_ops;

@@ -38,8 +38,8 @@ const uint8_t gyre__op_may_follow[GYRE__OP_STATE_COUNT] = {
         TO(ARMED) | TO(IDLE) | TO(TRY) | TO(READY) | TO(STARVED) | TO(HELD) | TO(PAUSED),
     [GYRE__OP_TRY] = TO(ARMED) | TO(IDLE) | TO(READY),
     [GYRE__OP_READY] = TO(IDLE),
-    [GYRE__OP_STARVED] = TO(TRY) | TO(READY),
-    [GYRE__OP_HELD] = TO(TRY) | TO(READY),
+    [GYRE__OP_STARVED] = TO(TRY) | TO(READY) | TO(ARMED),
+    [GYRE__OP_HELD] = TO(TRY) | TO(READY) | TO(ARMED),
     [GYRE__OP_PAUSED] = TO(TRY) | TO(READY),
 #undef TO
 };
@@ -130,12 +130,6 @@ void gyre__op_hold(struct gyre_op *op)
 {
     gyre__op_set_state(op, GYRE__OP_HELD);
     op->loop->stats.starved++;
-}
-
-static void unstarve(struct gyre_op *op)
-{
-    gyre__list_remove(&op->link);
-    op->loop->pool.starved_count--;
 }
 
 void gyre__op_feed_starved(struct gyre_loop *loop)
@@ -302,6 +296,18 @@ static void hasten_close(struct gyre_op *close)
     gyre__fd_step(fd);
 }
 
+/* It waits for something in the loop: it ends at once, unless the kernel still polls for it. */
+static void end_waiting(struct gyre_op *op)
+{
+    gyre__list_remove(&op->link);
+    if (op->flags & GYRE__OP_POLLING) {
+        gyre__op_set_state(op, GYRE__OP_ARMED);
+        op->loop->backend->cancel(op);
+    } else {
+        gyre__op_ready(op, gyre__op_outcome(op, -ECANCELED));
+    }
+}
+
 void gyre__op_request_end(struct gyre_op *op)
 {
     if (op->state == GYRE__OP_IDLE || (op->flags & GYRE__OP_CANCELLED)) {
@@ -314,17 +320,14 @@ void gyre__op_request_end(struct gyre_op *op)
     }
     switch ((enum gyre__op_state)op->state) {
     case GYRE__OP_STARVED:
-        unstarve(op);
-        gyre__op_ready(op, gyre__op_outcome(op, -ECANCELED));
-        break;
-    case GYRE__OP_PAUSED:
-        gyre__list_remove(&op->link);
-        gyre__op_ready(op, gyre__op_outcome(op, -ECANCELED));
+        op->loop->pool.starved_count--;
+        end_waiting(op);
         break;
     case GYRE__OP_QUEUED:
+    case GYRE__OP_PAUSED:
     case GYRE__OP_HELD:
     case GYRE__OP_TRY:
-        gyre__op_ready(op, gyre__op_outcome(op, -ECANCELED));
+        end_waiting(op);
         break;
     case GYRE__OP_ARMED:
         op->loop->backend->cancel(op);
@@ -390,21 +393,40 @@ int gyre_op_cancel(struct gyre_op *op)
 
 /* ---- dispatch ---- */
 
-unsigned gyre__op_dispatch(struct gyre_loop *loop, unsigned budget)
+/* Those that the callbacks add wait for the next call: a chain of operations that complete at once
+ * must not keep the rest from its turn. */
+unsigned gyre__op_run_results(struct gyre_loop *loop)
 {
+    struct gyre_link now;
     unsigned handled = 0;
 
-    while (handled < budget && !gyre__list_empty(&loop->ready)) {
-        struct gyre_op *op = gyre__op_of_link(loop->ready.next);
+    gyre__list_take(&now, &loop->results);
+    while (!gyre__list_empty(&now)) {
+        struct gyre_op *op = gyre__op_of_link(now.next);
 
         gyre__list_remove(&op->link);
+        gyre__op_finish(op, op->result, NULL);
         handled++;
-        if (op->state == GYRE__OP_READY) {
-            gyre__op_finish(op, op->result, NULL);
-        } else {
-            gyre__op_set_state(op, GYRE__OP_ARMED);
-            loop->backend->resume(op);
-        }
     }
     return handled;
+}
+
+/* Results between tries: a server that answers what it received gives the memory back before the next
+ * receive, which then finds it warm. */
+void gyre__op_dispatch(struct gyre_loop *loop, unsigned budget)
+{
+    unsigned handled = gyre__op_run_results(loop);
+
+    while (handled < budget &&
+           !(gyre__list_empty(&loop->tries) && gyre__list_empty(&loop->results))) {
+        if (!gyre__list_empty(&loop->tries)) {
+            struct gyre_op *op = gyre__op_of_link(loop->tries.next);
+
+            gyre__list_remove(&op->link);
+            gyre__op_set_state(op, GYRE__OP_ARMED);
+            loop->backend->resume(op);
+            handled++;
+        }
+        handled += gyre__op_run_results(loop);
+    }
 }

@@ -12,8 +12,8 @@ enum gyre__op_state {
     GYRE__OP_IDLE = 0, /* the caller's */
     GYRE__OP_QUEUED,   /* behind another of its direction; or a timeout, waiting for its moment */
     GYRE__OP_ARMED,    /* the driver's */
-    GYRE__OP_TRY,      /* on the ready list: the driver goes on with it in dispatch */
-    GYRE__OP_READY,    /* on the ready list: the result is known */
+    GYRE__OP_TRY,      /* on the loop's list of tries: the driver goes on with it in dispatch */
+    GYRE__OP_READY,    /* on the loop's list of results: its callback runs in dispatch */
     GYRE__OP_STARVED,  /* on the pool's list: no block was free */
     GYRE__OP_HELD,     /* a receive whose caller retains more than the quota */
     GYRE__OP_PAUSED,   /* on the loop's list: an accept that ran out of descriptors */
@@ -21,13 +21,15 @@ enum gyre__op_state {
 };
 
 /* Flags of an op beyond the public ones (bits 0..7). */
-#define GYRE__OP_CANCELLED  (1u << 8)  /* cancel was requested */
-#define GYRE__OP_TIMED_OUT  (1u << 9)  /* ... by its deadline */
-#define GYRE__OP_POLLING    (1u << 10) /* the kernel polls for it; it goes on when that completes */
+#define GYRE__OP_CANCELLED  (1u << 8) /* cancel was requested */
+#define GYRE__OP_TIMED_OUT  (1u << 9) /* ... by its deadline */
+#define GYRE__OP_ENDING     (1u << 7) /* io_uring: finishes with op->result when its poll has ended */
+#define GYRE__OP_POLLING    (1u << 10) /* io_uring: the kernel polls for it, whatever its state */
 #define GYRE__OP_PAUSING    (1u << 11) /* the kernel was asked to end a multishot; not the caller */
 #define GYRE__OP_BACKGROUND (1u << 12) /* the loop's own: does not keep it alive */
 #define GYRE__OP_SHUT       (1u << 13) /* close: shutdown(2) has been done */
 #define GYRE__OP_TURN       (1u << 14) /* has its direction of the descriptor */
+#define GYRE__OP_BULK       (1u << 15) /* io_uring: its data comes in large pieces */
 
 /* struct gyre_fd */
 enum gyre__fd_state { GYRE__FD_NONE = 0, GYRE__FD_OPEN = 0x51, GYRE__FD_CLOSING, GYRE__FD_CLOSED };
@@ -67,13 +69,9 @@ static inline void gyre__op_take_slot(struct gyre_op *op)
 /* The result is known; its callback runs in dispatch. */
 static inline void gyre__op_ready(struct gyre_op *op, int32_t result)
 {
-    const int listed = op->state == GYRE__OP_TRY;
-
     gyre__op_set_state(op, GYRE__OP_READY);
     op->result = result;
-    if (!listed) {
-        gyre__list_append(&op->loop->ready, &op->link);
-    }
+    gyre__list_append(&op->loop->results, &op->link);
 }
 
 /* The driver goes on with it in dispatch. */
@@ -81,7 +79,7 @@ static inline void gyre__op_try_later(struct gyre_op *op)
 {
     if (op->state != GYRE__OP_TRY) {
         gyre__op_set_state(op, GYRE__OP_TRY);
-        gyre__list_append(&op->loop->ready, &op->link);
+        gyre__list_append(&op->loop->tries, &op->link);
     }
 }
 
@@ -119,12 +117,34 @@ static inline int gyre__op_over_quota(const struct gyre_op *op)
 /* Loop: operations that starve get another try while there are blocks. */
 void gyre__op_feed_starved(struct gyre_loop *loop);
 
-/* Loop: ready operations, at most @budget. Returns how many were handled. */
-unsigned gyre__op_dispatch(struct gyre_loop *loop, unsigned budget);
+/* Run the callbacks of the results that are known now. Returns how many. */
+unsigned gyre__op_run_results(struct gyre_loop *loop);
 
-/* Receive into the pool by system calls, as much as one turn allows. Returns 1 if the operation now
- * has to wait for readiness; 0 if it went elsewhere. Callbacks run. See receive.c. */
-int gyre__receive_direct(struct gyre_op *op);
+/* After each completion: what it completed at once has its callback while the data is warm. */
+static inline void gyre__op_settle(struct gyre_loop *loop)
+{
+    if (!gyre__list_empty(&loop->results)) {
+        gyre__op_run_results(loop);
+    }
+}
+
+/* Loop: tries and results, about @budget of them. */
+void gyre__op_dispatch(struct gyre_loop *loop, unsigned budget);
+
+enum gyre__received {
+    GYRE__RECEIVED_WAIT, /* the operation has to wait for readiness */
+    GYRE__RECEIVED_END,  /* its final result is in op->result; the driver finishes it */
+    GYRE__RECEIVED_GONE, /* it is finished, or in another state than ARMED */
+};
+
+/* Receive into the pool by system calls, as much as one turn allows. Callbacks run. See receive.c. */
+enum gyre__received gyre__receive_direct(struct gyre_op *op);
+
+/* A moving average of what one receive brings, over about 8 of them. */
+static inline void gyre__op_note_size(struct gyre_op *op, uint32_t len)
+{
+    op->arg.lease.average += len / 8 - op->arg.lease.average / 8;
+}
 
 /* What a try told of a descriptor. */
 void gyre__fd_note_empty(struct gyre_op *op);

@@ -36,6 +36,8 @@
 enum {
     DEFAULT_MIN = 1 << 20,
     DEFAULT_MAX = 16 << 20,
+    /* Few large blocks: messages are split at the end of one, and a larger block has fewer ends. */
+    DEFAULT_BLOCK = 256 << 10,
     DEFAULT_QUOTA = 256 << 10,
     BLOCK_LEAST = 4 << 10,
     BLOCK_MOST = 1 << 20,
@@ -54,10 +56,9 @@ struct copy {
 
 /* ---- sizes ---- */
 
-static int check_sizes(struct gyre__pool *pool, const struct gyre_loop_options *options,
-                       size_t default_block)
+static int check_sizes(struct gyre__pool *pool, const struct gyre_loop_options *options)
 {
-    const size_t block = options->pool_block != 0 ? options->pool_block : default_block;
+    const size_t block = options->pool_block != 0 ? options->pool_block : DEFAULT_BLOCK;
     size_t max = options->pool_max != 0 ? options->pool_max : DEFAULT_MAX;
     size_t min = options->pool_min != 0 ? options->pool_min : DEFAULT_MIN;
 
@@ -109,10 +110,9 @@ static void add_block(struct gyre__pool *pool)
     free_block(pool, block);
 }
 
-int gyre__pool_init(struct gyre__pool *pool, const struct gyre_loop_options *options,
-                    size_t default_block)
+int gyre__pool_init(struct gyre__pool *pool, const struct gyre_loop_options *options)
 {
-    const int rc = check_sizes(pool, options, default_block);
+    const int rc = check_sizes(pool, options);
     void *memory;
 
     if (rc < 0) {
@@ -154,7 +154,9 @@ void gyre__pool_fini(struct gyre__pool *pool)
 
 void gyre__pool_use_chunks(struct gyre__pool *pool)
 {
-    pool->chunk_len = CHUNK_FIRST < pool->block_len ? CHUNK_FIRST : pool->block_len;
+    const uint32_t least = pool->block_len / GYRE__POOL_CHUNKS_MAX;
+
+    pool->chunk_len = CHUNK_FIRST > least ? CHUNK_FIRST : least;
 }
 
 uint32_t gyre__pool_take(struct gyre__pool *pool, int may_grow)

@@ -42,9 +42,7 @@ struct gyre__pool {
     struct gyre_link starved; /* ops that wait for a block, in order of arrival */
 };
 
-/* @default_block: bytes in a block where the options do not say. */
-int gyre__pool_init(struct gyre__pool *pool, const struct gyre_loop_options *options,
-                    size_t default_block);
+int gyre__pool_init(struct gyre__pool *pool, const struct gyre_loop_options *options);
 void gyre__pool_fini(struct gyre__pool *pool);
 
 /* Cut blocks into pieces of a length that follows what arrives; otherwise a block is one piece. */

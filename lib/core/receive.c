@@ -30,72 +30,79 @@ static int recv_into(struct gyre_op *op, uint32_t block, struct gyre_lease *out_
         return got == 0 ? 0 : errno == EAGAIN ? GYRE__NOT_YET : -errno;
     }
     gyre__fd_note_received(op->fd, room, (size_t)got);
+    gyre__op_note_size(op, (uint32_t)got);
     pool->table[block].used += (uint32_t)got;
     gyre__pool_lend(op, block, used, (size_t)got, out_lease);
     return (int)got;
 }
 
-enum next { NEXT_GONE, NEXT_WAIT, NEXT_MORE };
-
-static enum next deliver(struct gyre_op *op, int got, const struct gyre_lease *lease)
+/* Returns 1 if there may be more to receive at once; else *out_what is set. */
+static int deliver(struct gyre_op *op, int got, const struct gyre_lease *lease,
+                   enum gyre__received *out_what)
 {
     struct gyre__pool *pool = &op->loop->pool; /* the operation may be gone after its callback */
 
+    *out_what = GYRE__RECEIVED_GONE;
     if (!(op->flags & GYRE_MULTISHOT)) {
         gyre__op_finish(op, got, lease);
         gyre__pool_unlend(pool, lease->block);
-        return NEXT_GONE;
+        return 0;
     }
     gyre__op_emit(op, got, lease);
     gyre__pool_unlend(pool, lease->block);
-    if (op->state != GYRE__OP_ARMED) { /* cancelled in its callback */
-        return NEXT_GONE;
+    gyre__op_settle(op->loop); /* what the callback sent at once gives the memory back */
+    if (op->state != GYRE__OP_ARMED || (op->flags & GYRE__OP_CANCELLED)) {
+        return 0;
     }
-    return op->fd->ready & GYRE__DIR_IN ? NEXT_MORE : NEXT_WAIT;
+    *out_what = GYRE__RECEIVED_WAIT;
+    return (op->fd->ready & GYRE__DIR_IN) != 0;
 }
 
-static enum next receive_once(struct gyre_op *op, int *bytes)
+/* As deliver(). */
+static int receive_once(struct gyre_op *op, int *bytes, enum gyre__received *out_what)
 {
     struct gyre_lease lease;
     uint32_t block;
     int got;
 
+    *out_what = GYRE__RECEIVED_GONE;
     if (gyre__op_over_quota(op)) {
         gyre__op_hold(op);
-        return NEXT_GONE;
+        return 0;
     }
     block = gyre__pool_current(&op->loop->pool);
     if (block == GYRE__BLOCK_NONE) {
         gyre__op_starve(op);
-        return NEXT_GONE;
+        return 0;
     }
     got = recv_into(op, block, &lease);
     if (got == GYRE__NOT_YET) {
         gyre__fd_note_empty(op);
-        return NEXT_WAIT;
+        *out_what = GYRE__RECEIVED_WAIT;
+        return 0;
     }
     if (got <= 0) {
-        gyre__op_finish(op, got, NULL);
-        return NEXT_GONE;
+        op->result = got;
+        *out_what = GYRE__RECEIVED_END;
+        return 0;
     }
     *bytes += got;
-    return deliver(op, got, &lease);
+    return deliver(op, got, &lease, out_what);
 }
 
-int gyre__receive_direct(struct gyre_op *op)
+enum gyre__received gyre__receive_direct(struct gyre_op *op)
 {
+    enum gyre__received what;
     int bytes = 0;
 
     if (op->slot == 0) {
         gyre__op_take_slot(op); /* by which leases know their owner */
     }
     for (int tries = 0; tries < TRIES_PER_TURN && bytes < BYTES_PER_TURN; tries++) {
-        const enum next next = receive_once(op, &bytes);
-
-        if (next != NEXT_MORE) {
-            return next == NEXT_WAIT;
+        if (!receive_once(op, &bytes, &what)) {
+            return what;
         }
     }
     gyre__op_try_later(op);
-    return 0;
+    return GYRE__RECEIVED_GONE;
 }

@@ -12,7 +12,7 @@
  *
  * Writes are tried at once when they are started: mostly they succeed, and the bytes are hot.
  * Reads wait for an edge, or for dispatch when IN is set. Each operation may move so much per turn;
- * what is left goes to the end of the ready list, and the loop does not sleep while that is not empty.
+ * what is left goes to the end of the list of tries, and the loop does not sleep while that is not empty.
  */
 #include "backend/drivers.h"
 #include "base/alloc.h"
@@ -27,10 +27,9 @@
 #include <unistd.h>
 
 enum {
-    EVENTS_MAX = 512,          /* 6 KiB; more events than this take another turn */
-    DEFAULT_BLOCK = 256 << 10, /* larger than what one receive usually gives, so that it is short */
-    TRIES_PER_TURN = 16,       /* accepts of one operation */
-    ZEROES_MAX = 16,           /* sends in a row that took nothing and gave no error */
+    EVENTS_MAX = 512,    /* 6 KiB; more events than this take another turn */
+    TRIES_PER_TURN = 16, /* accepts of one operation */
+    ZEROES_MAX = 16,     /* sends in a row that took nothing and gave no error */
 };
 
 #define REGISTRATION (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET)
@@ -63,7 +62,7 @@ static int epoll_init(struct gyre_loop *loop, const struct gyre_loop_options *op
         gyre__free(driver);
         return rc;
     }
-    rc = gyre__pool_init(&loop->pool, options, DEFAULT_BLOCK);
+    rc = gyre__pool_init(&loop->pool, options);
     if (rc < 0) {
         close(driver->number);
         gyre__free(driver);
@@ -274,6 +273,20 @@ static void poll_arm(struct gyre_op *op)
     }
 }
 
+static void receive(struct gyre_op *op)
+{
+    switch (gyre__receive_direct(op)) {
+    case GYRE__RECEIVED_WAIT:
+        await_edge(op);
+        break;
+    case GYRE__RECEIVED_END:
+        gyre__op_finish(op, op->result, NULL);
+        break;
+    case GYRE__RECEIVED_GONE:
+        break;
+    }
+}
+
 /* ---- the driver's part of the core ---- */
 
 static void close_arm(struct gyre_op *op)
@@ -307,9 +320,7 @@ static void epoll_resume(struct gyre_op *op)
     int32_t result;
 
     if (op->kind == GYRE_OP_RECV_LEASE) {
-        if (gyre__receive_direct(op)) {
-            await_edge(op);
-        }
+        receive(op);
     } else if (op->kind == GYRE_OP_ACCEPT) {
         accept_some(op);
     } else if (op->kind == GYRE_OP_POLL) {

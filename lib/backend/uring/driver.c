@@ -33,7 +33,6 @@ enum {
     SQ_MOST = 32768,
     CQ_MOST = 65536,
     SQ_SMALL = 64, /* where memory is short */
-    DEFAULT_BLOCK = 64 << 10,
     ZEROES_MAX = 16,
     DIRECT_SEND_LEAST = 32 << 10,
 };
@@ -144,7 +143,7 @@ static int open_ring(struct gyre__uring *uring, const struct gyre_loop_options *
 static int open_pool(struct gyre_loop *loop, struct gyre__uring *uring,
                      const struct gyre_loop_options *options)
 {
-    int rc = gyre__pool_init(&loop->pool, options, DEFAULT_BLOCK);
+    int rc = gyre__pool_init(&loop->pool, options);
 
     if (rc < 0 || !gyre__uring_has(uring, GYRE_FEATURE_BUFFER_RING)) {
         return rc;
@@ -263,14 +262,17 @@ void gyre__uring_poll_for(struct gyre_op *op)
 {
     struct io_uring_sqe *sqe = entry(op->loop, name_of(op));
 
-    op->flags |= GYRE__OP_POLLING;
     if (sqe == NULL) {
         gyre__op_try_later(op);
         return;
     }
+    op->flags |= GYRE__OP_POLLING;
     sqe->opcode = IORING_OP_POLL_ADD;
     sqe->fd = op->fd->number;
     gyre__sqe_set_poll(sqe, gyre__kind_poll_events(op));
+    if (op->kind == GYRE_OP_RECV_LEASE && (op->flags & GYRE_MULTISHOT)) {
+        sqe->len = IORING_POLL_ADD_MULTI;
+    }
 }
 
 /* Returns 0 if the queue cannot take it now. */
@@ -367,11 +369,11 @@ static void uring_arm(struct gyre_op *op)
     }
 }
 
-/* From the ready list: the queue was full, a block came back, a pause ended. */
+/* From the list of tries: the queue was full, a block came back, a pause ended, there is more. */
 static void uring_resume(struct gyre_op *op)
 {
-    if (op->flags & GYRE__OP_POLLING) {
-        gyre__uring_poll_for(op);
+    if (op->kind == GYRE_OP_RECV_LEASE && op->slot != 0) {
+        gyre__uring_recv_resume(op);
     } else {
         uring_arm(op);
     }
@@ -536,31 +538,62 @@ static void polled(struct gyre_op *op, int32_t res, int more)
     gyre__op_finish(op, gyre__op_outcome(op, res), NULL);
 }
 
-/* The kernel polled for an operation: now it can go on. */
-static void poll_ended(struct gyre_op *op, int32_t res)
+/* The kernel polled for an operation, and it may go on: by a system call or by the ring. */
+static void readable(struct gyre_op *op)
 {
     int rc;
 
-    op->flags &= (uint16_t)~GYRE__OP_POLLING;
-    op->fd->ready |= GYRE__DIR_IN;
-    if (op->flags & GYRE__OP_CANCELLED) {
+    if (op->kind == GYRE_OP_RECV_LEASE) {
+        gyre__uring_receive_direct(op);
+        return;
+    }
+    if (op->kind != GYRE_OP_CONNECT) {
+        gyre__uring_submit(op);
+        return;
+    }
+    rc = gyre__kind_of(op)->attempt(op);
+    op->loop->stats.syscalls++;
+    if (rc == GYRE__NOT_YET) {
+        gyre__uring_poll_for(op);
+    } else {
+        gyre__op_finish(op, gyre__op_outcome(op, rc), NULL);
+    }
+}
+
+/* The poll is over, and with it, perhaps, the operation. */
+static void poll_ended(struct gyre_op *op, int32_t res)
+{
+    if (op->flags & GYRE__OP_ENDING) {
+        gyre__op_finish(op, op->result, NULL);
+    } else if (op->flags & GYRE__OP_CANCELLED) {
         gyre__op_finish(op, gyre__op_outcome(op, -ECANCELED), NULL);
+    } else if (op->flags & GYRE__OP_PAUSING) {
+        gyre__uring_recv_go_on(op);
     } else if (res < 0) {
         gyre__op_finish(op, gyre__op_outcome(op, res), NULL);
-    } else if (op->kind == GYRE_OP_RECV_LEASE) {
-        if (gyre__receive_direct(op)) {
-            gyre__uring_poll_for(op);
-        }
-    } else if (op->kind == GYRE_OP_CONNECT) {
-        rc = gyre__kind_of(op)->attempt(op);
-        op->loop->stats.syscalls++;
-        if (rc == GYRE__NOT_YET) {
-            gyre__uring_poll_for(op);
-        } else {
-            gyre__op_finish(op, gyre__op_outcome(op, rc), NULL);
-        }
     } else {
-        gyre__uring_submit(op);
+        readable(op);
+    }
+}
+
+static void poll_event(struct gyre_op *op, int32_t res, int more)
+{
+    const uint16_t leaving = GYRE__OP_ENDING | GYRE__OP_CANCELLED | GYRE__OP_PAUSING;
+
+    if (!more) {
+        op->flags &= (uint16_t)~GYRE__OP_POLLING;
+    }
+    if (res > 0) {
+        op->fd->ready |= GYRE__DIR_IN;
+        op->fd->ready |= res & (POLLRDHUP | POLLHUP | POLLERR) ? GYRE__READY_END : 0;
+    }
+    if (op->state != GYRE__OP_ARMED) {
+        return; /* it waits for something else, and finds the descriptor ready then */
+    }
+    if (!more) {
+        poll_ended(op, res);
+    } else if (!(op->flags & leaving)) {
+        readable(op);
     }
 }
 
@@ -568,13 +601,13 @@ static void complete(struct gyre_op *op, const struct gyre__cqe *cqe)
 {
     const int more = (cqe->flags & IORING_CQE_F_MORE) != 0;
 
+    if (op->flags & GYRE__OP_POLLING) {
+        poll_event(op, cqe->res, more);
+        return;
+    }
     gyre_assert(op->state == GYRE__OP_ARMED);
     if (!more && (op->flags & GYRE__OP_PAUSING)) {
         gyre__list_remove(&op->link); /* if its cancel was still waiting for the queue */
-    }
-    if (op->flags & GYRE__OP_POLLING) {
-        poll_ended(op, cqe->res);
-        return;
     }
     switch (op->kind) {
     case GYRE_OP_RECV_LEASE:
@@ -610,6 +643,7 @@ static void uring_dispatch(struct gyre_loop *loop)
 
         if (op != NULL) {
             complete(op, cqe);
+            gyre__op_settle(loop);
             continue;
         }
         loop->stats.stale += cqe->user_data != GYRE__NAME_NONE;

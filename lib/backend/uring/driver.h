@@ -33,7 +33,7 @@ static inline int gyre__uring_has(const struct gyre__uring *uring, enum gyre_fea
 /* Describe an ARMED operation to the kernel; if the queue cannot take it, it gets another turn. */
 void gyre__uring_submit(struct gyre_op *op);
 
-/* Let the kernel poll for an ARMED operation; it goes on with it in resume(). */
+/* Let the kernel poll for an ARMED operation; a multishot receive is polled for until it is ended. */
 void gyre__uring_poll_for(struct gyre_op *op);
 
 /* Ask the kernel to end an ARMED operation. Never dropped. */
@@ -42,8 +42,14 @@ void gyre__uring_cancel(struct gyre_op *op);
 /* A multishot that the kernel ended goes on: counted where the kernel could have gone on. */
 void gyre__uring_count_rearm(struct gyre_op *op);
 
-/* recv_lease: begin or go on, and a completion. See receive.c. */
+/*
+ * recv_lease, see receive.c: begin; go on in dispatch; receive what is there; go on after the kernel
+ * let go of it; a completion.
+ */
 void gyre__uring_recv_arm(struct gyre_op *op);
+void gyre__uring_recv_resume(struct gyre_op *op);
+void gyre__uring_receive_direct(struct gyre_op *op);
+void gyre__uring_recv_go_on(struct gyre_op *op);
 void gyre__uring_received(struct gyre_op *op, const struct gyre__cqe *cqe);
 
 #endif

@@ -10,7 +10,10 @@
  * A caller that retains more than its quota is paused: the kernel is asked to end the multishot, and
  * what it still had in hand is delivered. The receive goes on when leases are given back.
  *
- * Without a buffer ring the kernel only polls, and the data is received by a system call.
+ * Bulk data is received by system calls instead, the kernel only polling: the kernel would fill
+ * buffer after buffer before the first is read, where one warm block serves if each is read at once
+ * (docs/performance.md has the figures). The average size of a receive decides, with a wide gap
+ * between going over and coming back. Without a buffer ring all data is received so.
  */
 #include "backend/uring/driver.h"
 
@@ -18,19 +21,33 @@
 
 #include <errno.h>
 
-void gyre__uring_recv_arm(struct gyre_op *op)
-{
-    struct gyre__uring *uring = gyre__uring_of(op->loop);
+enum {
+    BULK_FROM = 24 << 10, /* receives of 16 KiB are better served by the ring, of 64 KiB are not */
+    BULK_UNTIL = 8 << 10,
+};
 
-    if (gyre__op_over_quota(op)) {
-        gyre__op_hold(op);
-        return;
+/* Which way the next receives go. */
+static int is_bulk(struct gyre_op *op)
+{
+    const uint32_t average = op->arg.lease.average;
+
+    if (average >= BULK_FROM) {
+        op->flags |= GYRE__OP_BULK;
+    } else if (average < BULK_UNTIL) {
+        op->flags &= (uint16_t)~GYRE__OP_BULK;
     }
-    if (!gyre__uring_has(uring, GYRE_FEATURE_BUFFER_RING)) {
-        gyre__uring_poll_for(op);
-        return;
-    }
-    gyre__bufring_fill(&uring->bufring, &op->loop->pool);
+    return (op->flags & GYRE__OP_BULK) != 0;
+}
+
+static int is_direct(struct gyre_op *op)
+{
+    return (op->flags & GYRE__OP_POLLING) ||
+           !gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_BUFFER_RING) || is_bulk(op);
+}
+
+static void arm_ring(struct gyre_op *op)
+{
+    gyre__bufring_fill(&gyre__uring_of(op->loop)->bufring, &op->loop->pool);
     if (op->loop->pool.count[GYRE__BLOCK_DRIVER] == 0) {
         gyre__op_starve(op);
         return;
@@ -38,8 +55,68 @@ void gyre__uring_recv_arm(struct gyre_op *op)
     gyre__uring_submit(op);
 }
 
+void gyre__uring_recv_arm(struct gyre_op *op)
+{
+    if (gyre__op_over_quota(op)) {
+        gyre__op_hold(op);
+    } else if (!is_direct(op)) {
+        arm_ring(op);
+    } else if (op->fd->ready & GYRE__DIR_IN) {
+        gyre__op_try_later(op);
+    } else {
+        gyre__uring_poll_for(op);
+    }
+}
+
+static void end_multishot(struct gyre_op *op)
+{
+    op->flags |= GYRE__OP_PAUSING;
+    gyre__uring_cancel(op);
+}
+
+/* Nothing is there: let the kernel poll, or, when the data is bulk no more, go back to the ring. */
+static void wait_readable(struct gyre_op *op)
+{
+    const int back =
+        gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_BUFFER_RING) && !is_bulk(op);
+
+    if (!(op->flags & GYRE__OP_POLLING)) {
+        gyre__uring_recv_arm(op);
+    } else if (back) {
+        end_multishot(op);
+    }
+}
+
+void gyre__uring_receive_direct(struct gyre_op *op)
+{
+    switch (gyre__receive_direct(op)) {
+    case GYRE__RECEIVED_WAIT:
+        wait_readable(op);
+        break;
+    case GYRE__RECEIVED_END:
+        if (op->flags & GYRE__OP_POLLING) {
+            op->flags |= GYRE__OP_ENDING; /* the kernel lets go of the descriptor first */
+            gyre__uring_cancel(op);
+        } else {
+            gyre__op_finish(op, op->result, NULL);
+        }
+        break;
+    case GYRE__RECEIVED_GONE:
+        break;
+    }
+}
+
+void gyre__uring_recv_resume(struct gyre_op *op)
+{
+    if (is_direct(op) && (op->fd->ready & GYRE__DIR_IN) && !gyre__op_over_quota(op)) {
+        gyre__uring_receive_direct(op);
+    } else if (!(op->flags & GYRE__OP_POLLING)) {
+        gyre__uring_recv_arm(op);
+    } /* else the kernel polls for it already */
+}
+
 /* The kernel has let go of it although the caller has not. */
-static void go_on(struct gyre_op *op)
+void gyre__uring_recv_go_on(struct gyre_op *op)
 {
     op->flags &= (uint16_t)~GYRE__OP_PAUSING;
     if (op->flags & GYRE__OP_CANCELLED) {
@@ -50,11 +127,12 @@ static void go_on(struct gyre_op *op)
     gyre__uring_recv_arm(op);
 }
 
-static void pause_if_over_quota(struct gyre_op *op)
+/* A multishot in the kernel has to end: its caller holds too much, or its data has become bulk. */
+static void pause_if_due(struct gyre_op *op)
 {
-    if (gyre__op_over_quota(op) && !(op->flags & (GYRE__OP_PAUSING | GYRE__OP_CANCELLED))) {
-        op->flags |= GYRE__OP_PAUSING;
-        gyre__uring_cancel(op);
+    if ((gyre__op_over_quota(op) || is_bulk(op)) &&
+        !(op->flags & (GYRE__OP_PAUSING | GYRE__OP_CANCELLED))) {
+        end_multishot(op);
     }
 }
 
@@ -67,12 +145,13 @@ static void deliver(struct gyre_op *op, const struct gyre__cqe *cqe, const struc
         gyre__pool_unlend(pool, lease->block);
         return;
     }
+    gyre__op_note_size(op, (uint32_t)cqe->res);
     gyre__op_emit(op, cqe->res, lease);
     gyre__pool_unlend(pool, lease->block);
     if (cqe->flags & IORING_CQE_F_MORE) {
-        pause_if_over_quota(op);
+        pause_if_due(op);
     } else {
-        go_on(op);
+        gyre__uring_recv_go_on(op);
     }
 }
 
@@ -94,7 +173,7 @@ static void ended(struct gyre_op *op, int32_t res)
         gyre__op_finish(op, res, NULL);
         return;
     }
-    go_on(op);
+    gyre__uring_recv_go_on(op);
 }
 
 void gyre__uring_received(struct gyre_op *op, const struct gyre__cqe *cqe)
