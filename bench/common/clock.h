@@ -1,5 +1,6 @@
 /*
- * The clock of all measurements: CLOCK_MONOTONIC in nanoseconds. About 20 ns a read where the vDSO serves it.
+ * The clock of all measurements: CLOCK_MONOTONIC in nanoseconds. About 20 ns a read where the vDSO
+ * serves it.
  */
 #ifndef BENCH_CLOCK_H
 #define BENCH_CLOCK_H

@@ -95,7 +95,10 @@ static pid_t find_thread(const char *name)
     return found;
 }
 
-/* /proc/PID/schedstat, of the main thread: ns on a CPU, ns waiting for one, number of time slices. */
+/*
+ * /proc/PID/schedstat, of the main thread: ns on a CPU, ns waiting for one, number of time
+ * slices.
+ */
 static int read_schedstat(pid_t pid, uint64_t *out_cpu_ns, uint64_t *out_delay_ns)
 {
     char path[64];

@@ -1,9 +1,10 @@
 /*
  * A histogram of durations with bounded relative error and no configuration.
  *
- * Values below 256 are counted exactly. Above, every power of two is cut into 128 equal buckets, so that a bucket is at
- * most 1/128 of its values wide: what is reported for a percentile is the highest value of its bucket and at most
- * 0.79 % too high. Recording is a shift, an add and an increment; the whole range of uint64_t fits.
+ * Values below 256 are counted exactly. Above, every power of two is cut into 128 equal buckets, so
+ * that a bucket is at most 1/128 of its values wide: what is reported for a percentile is the
+ * highest value of its bucket and at most 0.79 % too high. Recording is a shift, an add and an
+ * increment; the whole range of uint64_t fits.
  */
 #ifndef BENCH_HISTOGRAM_H
 #define BENCH_HISTOGRAM_H
@@ -53,7 +54,8 @@ uint64_t histogram_bucket_high(unsigned index);
 /**
  * histogram_percentile() - the value that at least @percent % of the values do not exceed.
  * @percent: above 0, at most 100; 100 gives the exact maximum.
- * Returns: the value, at most 0.79 % too high and never above the maximum; 0 when the histogram is empty.
+ * Returns: the value, at most 0.79 % too high and never above the maximum; 0 when the histogram is
+ * empty.
  */
 uint64_t histogram_percentile(const struct histogram *histogram, double percent);
 

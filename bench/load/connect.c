@@ -1,12 +1,14 @@
 /*
- * Opening the connections, one after the other with blocking connects: about 30 us each on loopback.
+ * Opening the connections, one after the other with blocking connects: about 30 us each on
+ * loopback.
  *
- * A port range of 28,000 (the kernel's default) is not enough for many connections from one address to one server, so
- * towards 127.0.0.0/8 each 8,192 connections get a source address of their own, bound without a port
- * (IP_BIND_ADDRESS_NO_PORT: the kernel then chooses the port at connect, by the whole four-tuple).
+ * A port range of 28,000 (the kernel's default) is not enough for many connections from one address
+ * to one server, so towards 127.0.0.0/8 each 8,192 connections get a source address of their own,
+ * bound without a port (IP_BIND_ADDRESS_NO_PORT: the kernel then chooses the port at connect, by
+ * the whole four-tuple).
  *
- * The sockets are closed with a reset (SO_LINGER 0). Otherwise every run would leave its connections in TIME_WAIT, whose
- * timers then run during the next measurement.
+ * The sockets are closed with a reset (SO_LINGER 0). Otherwise every run would leave its
+ * connections in TIME_WAIT, whose timers then run during the next measurement.
  */
 #include "load.h"
 

@@ -1,10 +1,11 @@
 /*
  * Moving the bytes with epoll: where io_uring is refused, and for large messages.
  *
- * Large messages are why this is more than a fall-back: readiness lets one connection after the other be read into the
- * same buffer, which is compared while it is in the cache.
+ * Large messages are why this is more than a fall-back: readiness lets one connection after the
+ * other be read into the same buffer, which is compared while it is in the cache.
  *
- * One edge-triggered registration per socket. A receive that did not fill the buffer has emptied the socket.
+ * One edge-triggered registration per socket. A receive that did not fill the buffer has emptied
+ * the socket.
  */
 #include "load.h"
 

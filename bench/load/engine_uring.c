@@ -1,14 +1,15 @@
 /*
  * Moving the bytes with io_uring, for as little CPU time per message as it can:
  *
- * - one system call per turn submits the sends and collects the completions (DEFER_TASKRUN), on a registered ring and
- *   registered sockets;
- * - one multishot receive per connection for its whole life, into a few large buffers that the kernel fills
- *   incrementally: the data of a turn lies densely packed in a few cache-hot KiB;
- * - sends come straight out of the pattern, which lives as long as the process. At depth 1 their completions are skipped:
- *   the echo of the last byte proves that the send is done. At greater depth the completion is needed, because at most
- *   one send per socket may be in the kernel (a second could overtake the first when that waits for space); what becomes
- *   due meanwhile leaves in one send.
+ * - one system call per turn submits the sends and collects the completions (DEFER_TASKRUN), on a
+ *   registered ring and registered sockets;
+ * - one multishot receive per connection for its whole life, into a few large buffers that the
+ *   kernel fills incrementally: the data of a turn lies densely packed in a few cache-hot KiB;
+ * - sends come straight out of the pattern, which lives as long as the process. At depth 1 their
+ *   completions are skipped: the echo of the last byte proves that the send is done. At greater
+ *   depth the completion is needed, because at most one send per socket may be in the kernel (a
+ *   second could overtake the first when that waits for space); what becomes due meanwhile leaves
+ *   in one send.
  *
  * Spinning, an idle turn looks at two words of shared memory and makes no system call.
  */
@@ -33,7 +34,10 @@
 #define CQ_ENTRIES_MIN 4096u
 #define BUFFER_GROUP   0
 
-/* Incremental: few large buffers, together well inside the L2 cache. Otherwise one buffer per receive. */
+/*
+ * Incremental: few large buffers, together well inside the L2 cache. Otherwise one buffer per
+ * receive.
+ */
 #define INCREMENTAL_COUNT 8u
 #define INCREMENTAL_SIZE  (64u * 1024u)
 #define SINGLE_COUNT      512u

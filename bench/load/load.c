@@ -1,10 +1,11 @@
 /*
  * The closed loop. How a run is laid out is said in load.h.
  *
- * Service time: the clock is read once per turn of the loop, after the kernel has handed over its events and before the
- * first is looked at. A message is stamped with the clock of the turn that sends it and measured against the clock of
- * the turn that sees its last byte. Both are off by at most the generator's own turn, in the same direction (towards
- * longer), for every server alike. It is not latency: a closed loop does not send while the server is slow.
+ * Service time: the clock is read once per turn of the loop, after the kernel has handed over its
+ * events and before the first is looked at. A message is stamped with the clock of the turn that
+ * sends it and measured against the clock of the turn that sees its last byte. Both are off by at
+ * most the generator's own turn, in the same direction (towards longer), for every server alike. It
+ * is not latency: a closed loop does not send while the server is slow.
  */
 #include "load.h"
 
@@ -23,7 +24,10 @@
 /* A sleeping generator wakes this often to look at its deadlines. */
 #define SLEEP_MS 20
 
-/* Between two empty turns lies less than this, unless the generator was not running: that is not its idleness. */
+/*
+ * Between two empty turns lies less than this, unless the generator was not running: that is not
+ * its idleness.
+ */
 #define IDLE_STEP_MAX_NS (20 * UINT64_C(1000))
 
 const char *load_failure_name(enum load_failure failure)
@@ -303,8 +307,8 @@ static int measure(struct load *load)
 }
 
 /*
- * io_uring wins while messages are small, by its one system call per turn; from 64 KiB on, reading every connection into
- * the same cache-hot buffer wins.
+ * io_uring wins while messages are small, by its one system call per turn; from 64 KiB on, reading
+ * every connection into the same cache-hot buffer wins.
  */
 #define URING_BYTES_IN_FLIGHT_MAX (32u * 1024u)
 

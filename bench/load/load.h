@@ -2,16 +2,17 @@
  * The load generator, what its parts share.
  *
  *   main.c          options, exit status
- *   load.c          the closed loop: phases, accounting, verification; knows no system call of the data path
+ *   load.c          the closed loop: phases, accounting, verification; moves no byte itself
  *   connect.c       opening the connections
  *   engine_uring.c  moving the bytes with io_uring
  *   engine_epoll.c  moving the bytes with epoll
  *   output.c        the JSON object
  *
- * A run is greet -> warm up -> measure. Each phase begins with nothing in flight, keeps `depth` messages in flight on
- * every connection for its duration, then lets them all come back. The measured window therefore lies between two
- * moments at which the server sleeps, and two things are exact: every message that is counted was sent and answered
- * inside the window, and so was all the CPU time that the server used for them (see cpu_time.h).
+ * A run is greet -> warm up -> measure. Each phase begins with nothing in flight, keeps `depth`
+ * messages in flight on every connection for its duration, then lets them all come back. The
+ * measured window therefore lies between two moments at which the server sleeps, and two things are
+ * exact: every message that is counted was sent and answered inside the window, and so was all the
+ * CPU time that the server used for them (see cpu_time.h).
  */
 #ifndef LOAD_LOAD_H
 #define LOAD_LOAD_H
@@ -120,18 +121,24 @@ struct load {
     struct histogram service;
 };
 
-/** load_run() - the whole run: open, greet, warm up, measure. Returns: 0, or -1 after load_fail(). */
+/**
+ * load_run() - the whole run: open, greet, warm up, measure. Returns: 0, or -1 after load_fail().
+ */
 int load_run(struct load *load, const struct load_options *options);
 
 /** load_fail() - note the first failure. Returns: -1, so that callers can return it. */
 int load_fail(struct load *load, enum load_failure failure, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/** load_lost() - fail because connection @c ended; @error: errno, or 0 for an end of file. Returns: -1. */
+/**
+ * load_lost() - fail because connection @c ended; @error: errno, or 0 for an end of file.
+ * Returns: -1.
+ */
 int load_lost(struct load *load, const struct load_connection *c, int error);
 
 /**
- * load_received() - verify and account for bytes that came in on @c; the engine sends what is then unsent.
+ * load_received() - verify and account for bytes that came in on @c; the engine sends what is then
+ * unsent.
  * @len: at most PATTERN_SPAN.
  * Returns: 0, or -1 after load_fail().
  */

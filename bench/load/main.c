@@ -1,5 +1,6 @@
 /*
- * gyre-load: a closed-loop load generator for echo servers. What it does is described in load.h and bench/README.md.
+ * gyre-load: a closed-loop load generator for echo servers. What it does is described in load.h and
+ * bench/README.md.
  */
 #include "load.h"
 

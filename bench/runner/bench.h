@@ -126,7 +126,10 @@ struct cell_summary {
     struct row rows[ROWS_MAX];
 };
 
-/** measure() - run one server under one load; fills @sample, whose cell, contender and round are set. */
+/**
+ * measure() - run one server under one load; fills @sample, whose cell, contender and round are
+ * set.
+ */
 void measure(const struct bench_options *options, struct sample *sample);
 
 /** echo_run() - the echo suite. Returns: enum bench_exit. */

@@ -1,9 +1,10 @@
 /*
  * Child processes.
  *
- * Every child gets SIGKILL from the kernel when the runner dies, for whatever reason (PR_SET_PDEATHSIG), and a process
- * group of its own, so that Ctrl-C reaches the runner alone, which then ends its children in order. Signals are blocked
- * except while waiting, so none is missed between a look at the flag and the wait.
+ * Every child gets SIGKILL from the kernel when the runner dies, for whatever reason
+ * (PR_SET_PDEATHSIG), and a process group of its own, so that Ctrl-C reaches the runner alone,
+ * which then ends its children in order. Signals are blocked except while waiting, so none is
+ * missed between a look at the flag and the wait.
  */
 #include "child.h"
 
@@ -145,7 +146,10 @@ int child_spawn(struct child *child, const struct child_spec *spec)
     return rc;
 }
 
-/* Waits for events on up to two descriptors. Returns: 1, 0 at the deadline, -EINTR when interrupted. */
+/*
+ * Waits for events on up to two descriptors. Returns: 1, 0 at the deadline, -EINTR when
+ * interrupted.
+ */
 static int wait_events(struct pollfd *fds, nfds_t count, uint64_t deadline_ns)
 {
     while (interrupted == 0) {

@@ -1,5 +1,6 @@
 /*
- * Child processes: started pinned, waited for by event, ended by their own process id, never left behind.
+ * Child processes: started pinned, waited for by event, ended by their own process id, never left
+ * behind.
  */
 #ifndef RUNNER_CHILD_H
 #define RUNNER_CHILD_H
@@ -23,19 +24,24 @@ struct child {
     bool ended;
 };
 
-/** child_signals_init() - SIGINT, SIGTERM and SIGHUP end the current wait instead of the process. */
+/**
+ * child_signals_init() - SIGINT, SIGTERM and SIGHUP end the current wait instead of the process.
+ */
 void child_signals_init(void);
 
 /** child_interrupted() - whether one of them has come. */
 bool child_interrupted(void);
 
-/** child_spawn() - start a program. Returns: 0 or -errno (of fork and the like; exec errors are in the child's status). */
+/**
+ * child_spawn() - start a program. Returns: 0 or -errno (of fork and the like; exec errors are in
+ * the child's status).
+ */
 int child_spawn(struct child *child, const struct child_spec *spec);
 
 /**
  * child_read_line() - the first line of the child's standard output.
- * Returns: 0 with the line, without its newline, in @line; -EPIPE when the output ended before; -ETIMEDOUT; -EINTR when
- * interrupted; -EMSGSIZE.
+ * Returns: 0 with the line, without its newline, in @line; -EPIPE when the output ended before;
+ * -ETIMEDOUT; -EINTR when interrupted; -EMSGSIZE.
  */
 int child_read_line(struct child *child, char *line, size_t size, int timeout_ms);
 
@@ -46,12 +52,16 @@ int child_wait(struct child *child, int timeout_ms);
 bool child_has_ended(struct child *child);
 
 /**
- * child_stop() - ask with SIGTERM, insist with SIGKILL after @grace_ms; the child has ended afterwards.
+ * child_stop() - ask with SIGTERM, insist with SIGKILL after @grace_ms; the child has ended
+ * afterwards.
  * Returns: true if asking was enough.
  */
 bool child_stop(struct child *child, int grace_ms);
 
-/** child_error_text() - what the child wrote to standard error: at most @size - 1 bytes, terminated. */
+/**
+ * child_error_text() - what the child wrote to standard error: at most @size - 1 bytes,
+ * terminated.
+ */
 void child_error_text(const struct child *child, char *text, size_t size);
 
 /** child_describe_end() - "exit status 3", "killed by SIGSEGV" and so on. */

@@ -1,9 +1,10 @@
 /*
  * The echo suite: the I/O models against each other.
  *
- * Rounds are the outer loop, cells the next, contenders the inner one: the members of a pair run within seconds of each
- * other, the rounds of one cell are spread over the whole run, and an interrupted run has a little of everything. Every
- * other round goes through the contenders backwards, so that a drift of the machine favours nobody.
+ * Rounds are the outer loop, cells the next, contenders the inner one: the members of a pair run
+ * within seconds of each other, the rounds of one cell are spread over the whole run, and an
+ * interrupted run has a little of everything. Every other round goes through the contenders
+ * backwards, so that a drift of the machine favours nobody.
  */
 #include "bench.h"
 #include "child.h"
@@ -60,7 +61,10 @@ static bool is_extra(const struct cell *cell, const struct contender *contender)
     return false;
 }
 
-/* A filter matches inside "cell/contender"; what others are compared with is never filtered out of a cell. */
+/*
+ * A filter matches inside "cell/contender"; what others are compared with is never filtered out
+ * of a cell.
+ */
 static bool is_wanted(const struct bench_options *options, const struct cell *cell,
                       const struct contender *contender)
 {
@@ -206,6 +210,11 @@ static enum bench_exit conclude(const struct bench_options *options, const struc
         fprintf(stderr, "gyre-bench: interrupted after %zu of %zu measurements\n", list->count,
                 list->capacity);
         return BENCH_INTERRUPTED;
+    }
+    if (!has_outcome(list, OUTCOME_OK)) {
+        fprintf(stderr, "gyre-bench: not one server of %s could be measured\n",
+                options->servers_dir);
+        return BENCH_FAILED;
     }
     return has_outcome(list, OUTCOME_FAILED) ? BENCH_FAILED : BENCH_OK;
 }

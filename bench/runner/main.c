@@ -113,7 +113,10 @@ static void apply_defaults(struct bench_options *options)
     }
 }
 
-/* The first two CPUs this process may use; with one CPU both share it, and spinning would starve the server. */
+/*
+ * The first two CPUs this process may use; with one CPU both share it, and spinning would starve
+ * the server.
+ */
 static bool choose_cpus(struct bench_options *options)
 {
     cpu_set_t set;
@@ -141,7 +144,9 @@ static bool join_path(char path[PATH_MAX], const char *directory, const char *na
     return snprintf(path, PATH_MAX, "%s/%s", directory, name) < PATH_MAX;
 }
 
-/* The build puts gyre-load next to gyre-bench, and the servers into a neighbour of its directory. */
+/*
+ * The build puts gyre-load next to gyre-bench, and the servers into a neighbour of its directory.
+ */
 static bool locate_programs(struct bench_options *options)
 {
     static char load_path[PATH_MAX];

@@ -1,6 +1,7 @@
 /*
- * One measurement: start the server on its CPU, read its address, let gyre-load run against it from the other CPU, stop
- * the server, read its statistics. Whatever goes wrong ends in sample->outcome and sample->text, never in a number.
+ * One measurement: start the server on its CPU, read its address, let gyre-load run against it from
+ * the other CPU, stop the server, read its statistics. Whatever goes wrong ends in sample->outcome
+ * and sample->text, never in a number.
  */
 #include "bench.h"
 #include "child.h"
@@ -248,7 +249,10 @@ static void stop_server(struct sample *sample, struct child *server)
     char text[16384];
 
     if (crashed(sample, server)) {
-        /* It explains what the load generator saw, so it takes precedence; wrong bytes stay wrong bytes. */
+        /*
+         * It explains what the load generator saw, so it takes precedence; wrong bytes stay wrong
+         * bytes.
+         */
         if (sample->outcome == OUTCOME_FAILED) {
             sample->outcome = OUTCOME_OK;
         }

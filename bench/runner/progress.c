@@ -1,5 +1,6 @@
 /*
- * Progress on standard error: one line that is redrawn on a terminal, one line per round and cell otherwise.
+ * Progress on standard error: one line that is redrawn on a terminal, one line per round and cell
+ * otherwise.
  */
 #include "bench.h"
 #include "clock.h"

@@ -1,6 +1,6 @@
 /*
- * From measurements to rows. A contender that failed once in a cell gets no numbers there: its other rounds may have
- * measured something else than they seem to.
+ * From measurements to rows. A contender that failed once in a cell gets no numbers there: its
+ * other rounds may have measured something else than they seem to.
  */
 #include "bench.h"
 

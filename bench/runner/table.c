@@ -1,5 +1,6 @@
 /*
- * The table for people. Every figure is a median over the rounds; what each column means stands under the last table.
+ * The table for people. Every figure is a median over the rounds; what each column means stands
+ * under the last table.
  */
 #include "bench.h"
 
@@ -112,9 +113,9 @@ void table_legend(FILE *out)
         "A/A: echo-epoll measured against itself in the same way. A ratio inside that range is no\n"
         "  difference.\n"
         "p50, p99: service time in a closed loop, not latency. calls/m: system calls per message.\n"
-        "server, load: share of a CPU used. generator-bound: the server was less than 95 % busy, so\n"
-        "  messages/s and service time are not its own; CPU ns/m and ratio are.\n"
-        "disturbed: other work kept one of the two from its CPU for more than 3 % of the time, in half of\n"
-        "  the rounds or more.\n\n",
+        "server, load: share of a CPU used. generator-bound: the server was less than 95 % busy,\n"
+        "  so messages/s and service time are not its own; CPU ns/m and ratio are.\n"
+        "disturbed: other work kept one of the two from its CPU for more than 3 % of the time, in\n"
+        "  half of the rounds or more.\n\n",
         out);
 }

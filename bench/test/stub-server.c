@@ -1,9 +1,9 @@
 /*
  * An echo server for the tests that can be told to misbehave.
  *
- * BENCH_STUB is a comma-separated list of PROGRAM:FAULT. The fault applies when the program runs under that name (a
- * symbolic link), so that one contender of a whole set can be the bad one. Faults happen at a fixed number of received
- * pieces, never at a time.
+ * BENCH_STUB is a comma-separated list of PROGRAM:FAULT. The fault applies when the program runs
+ * under that name (a symbolic link), so that one contender of a whole set can be the bad one.
+ * Faults happen at a fixed number of received pieces, never at a time.
  */
 #include <arpa/inet.h>
 #include <errno.h>

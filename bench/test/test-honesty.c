@@ -1,9 +1,10 @@
 /*
- * The suite against servers that misbehave: what is wrong must be reported as what it is, and never as a number.
+ * The suite against servers that misbehave: what is wrong must be reported as what it is, and never
+ * as a number.
  *
- * test-honesty STUB GYRE_LOAD GYRE_BENCH. Each case starts its own servers on ports of the kernel's choice and its own
- * directory, and checks that nothing is left. The test is a subreaper: a process that a dying runner forgets becomes its
- * child, where it can be counted.
+ * test-honesty STUB GYRE_LOAD GYRE_BENCH. Each case starts its own servers on ports of the kernel's
+ * choice and its own directory, and checks that nothing is left. The test is a subreaper: a process
+ * that a dying runner forgets becomes its child, where it can be counted.
  */
 #include "child.h"
 
@@ -93,7 +94,10 @@ static const char *text_at(const json_t *root, const char *key)
     return text == NULL ? "" : text;
 }
 
-/* One server with one fault, one load: the exit status and the "error" must be as said (NULL: any but success). */
+/*
+ * One server with one fault, one load: the exit status and the "error" must be as said (NULL: any
+ * but success).
+ */
 static void expect(const char *fault, const char *depth, int status, const char *error)
 {
     static const char *const engines[] = {"auto", "epoll"};
@@ -253,7 +257,10 @@ static int suite_teardown(void **state)
     return 0;
 }
 
-/* Starts the runner on the cell 64x64; `exec` keeps the process id, and its progress comes through the same pipe. */
+/*
+ * Starts the runner on the cell 64x64; `exec` keeps the process id, and its progress comes
+ * through the same pipe.
+ */
 static void start_bench(const struct suite *suite, struct child *bench, const char *faults,
                         const char *options)
 {
@@ -408,7 +415,10 @@ static void bench_failed_reference_gives_no_ratio(void **state)
     assert_true(json_is_null(json_object_get(row(suite, "gyre-uring"), "ratio")));
 }
 
-/* Runs a measurement that cannot end by itself within the patience of this test; returns while it is under load. */
+/*
+ * Runs a measurement that cannot end by itself within the patience of this test; returns while it
+ * is under load.
+ */
 static void start_endless_bench(const struct suite *suite, struct child *bench)
 {
     char path[128];
@@ -443,7 +453,10 @@ static void bench_interrupted_keeps_results_and_no_process(void **state)
     assert_non_null(strstr(suite->out, "interrupted after"));
 }
 
-/* Waits for the next orphan to end. Returns: false when there is none; fails the test when none ends in time. */
+/*
+ * Waits for the next orphan to end. Returns: false when there is none; fails the test when none
+ * ends in time.
+ */
 static bool reap_orphan(int *status)
 {
     const struct timespec limit = {.tv_sec = PATIENCE_MS / 1000};
@@ -483,6 +496,16 @@ static void bench_killed_leaves_no_process(void **state)
     assert_int_equal(orphans, 2);
 }
 
+static void bench_nothing_measured_is_a_failure(void **state)
+{
+    struct suite *suite = *state;
+
+    run_bench(suite, "", "--servers-dir /nonexistent");
+    assert_int_equal(suite->status, 1);
+    assert_non_null(strstr(suite->err, "not one server"));
+    assert_string_equal(text_at(row(suite, "gyre-uring"), "outcome"), "skipped");
+}
+
 static void bench_filter_without_match_is_refused(void **state)
 {
     struct suite *suite = *state;
@@ -520,6 +543,7 @@ int main(int argc, char **argv)
         SUITE_TEST(bench_failed_reference_gives_no_ratio),
         SUITE_TEST(bench_interrupted_keeps_results_and_no_process),
         SUITE_TEST(bench_killed_leaves_no_process),
+        SUITE_TEST(bench_nothing_measured_is_a_failure),
         SUITE_TEST(bench_filter_without_match_is_refused),
     };
 

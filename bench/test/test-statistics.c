@@ -8,6 +8,7 @@
 #include "pattern.h"
 #include "stats.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -121,7 +122,10 @@ static void spread_of_known_values(void **state)
     assert_int_equal(stats_spread(values, 0).count, 0);
 }
 
-/* The machine slows down threefold on the way; the pairs do not notice, the ratio of the averages would. */
+/*
+ * The machine slows down threefold on the way; the pairs do not notice, the ratio of the averages
+ * would.
+ */
 static void paired_ratio_ignores_drift(void **state)
 {
     static const double references[] = {100.0, 150.0, 200.0, 250.0, 300.0};
@@ -243,8 +247,8 @@ static void cpu_time_counts_ended_threads(void **state)
     char byte;
 
     (void)state;
-    assert_int_equal(pipe(ready), 0);
-    assert_int_equal(pipe(end), 0);
+    assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(end, O_CLOEXEC), 0);
     const pid_t pid = fork();
 
     if (pid == 0) {
