@@ -26,12 +26,11 @@ enum gyre_backend {
 
 /* Features of the io_uring driver; bits of gyre_loop_info.features and .features_off. */
 #define GYRE_FEATURE_MAP(X)                                                  \
-    X(DEFER_TASKRUN, 0, "completions are run by the loop's own wait")        \
-    X(REGISTERED_RING, 1, "the ring is entered by index, not by descriptor") \
-    X(NO_IOWAIT, 2, "an idle loop is not counted as waiting for disks")      \
-    X(MULTISHOT, 3, "one submission serves many accepts and receives")       \
-    X(BUFFER_RING, 4, "the kernel picks receive buffers from a shared ring") \
-    X(INCREMENTAL, 5, "the kernel fills one large receive buffer bit by bit")
+    X(REGISTERED_RING, 0, "the ring is entered by index, not by descriptor") \
+    X(NO_IOWAIT, 1, "an idle loop is not counted as waiting for disks")      \
+    X(MULTISHOT, 2, "one submission serves many accepts and receives")       \
+    X(BUFFER_RING, 3, "the kernel picks receive buffers from a shared ring") \
+    X(INCREMENTAL, 4, "the kernel fills one large receive buffer bit by bit")
 
 /** enum gyre_feature - one bit for each entry of GYRE_FEATURE_MAP. */
 enum gyre_feature {
@@ -39,7 +38,7 @@ enum gyre_feature {
     GYRE_FEATURE_MAP(X)
 #undef X
 };
-#define GYRE_FEATURE_COUNT 6
+#define GYRE_FEATURE_COUNT 5
 
 /** enum gyre_run_mode - how long gyre_loop_run() goes on. */
 enum gyre_run_mode {

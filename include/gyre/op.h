@@ -121,6 +121,9 @@ struct gyre_op {
         struct {
             uint32_t events;
         } poll;
+        struct {
+            uint64_t moment_ns;
+        } timeout;
     } arg;
     uint32_t done;
     struct gyre_alarm alarm;

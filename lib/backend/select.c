@@ -3,7 +3,8 @@
  * epoll. When the answer is epoll from the start, not one io_uring system call is made: a sandbox may
  * kill the process for trying.
  */
-#include "backend/drivers.h"
+#include "backend/epoll/driver.h"
+#include "backend/uring/driver.h"
 #include "core/loop.h"
 
 #include <errno.h>
@@ -70,8 +71,8 @@ int gyre__backend_select(struct gyre_loop *loop, const struct gyre_loop_options 
         return use(loop, &gyre__epoll_backend, options, who);
     }
     rc = use(loop, &gyre__uring_backend, options, who);
-    if (rc == 0 || rc == -EINVAL) {
-        return rc; /* EINVAL: an option is out of range, for whichever driver */
+    if (rc != GYRE_ENOURING) {
+        return rc; /* fine, or what would stop the other driver as well */
     }
     snprintf(refusal, sizeof(refusal), "%s", gyre__uring_refusal());
     if (backend == GYRE_BACKEND_URING) {

@@ -47,4 +47,15 @@ static inline void gyre__list_take(struct gyre_link *to, struct gyre_link *from)
     gyre__list_init(from);
 }
 
+/* Move all of @from, which becomes empty, to the end of @to. */
+static inline void gyre__list_move(struct gyre_link *to, struct gyre_link *from)
+{
+    while (!gyre__list_empty(from)) {
+        struct gyre_link *link = from->next;
+
+        gyre__list_remove(link);
+        gyre__list_append(to, link);
+    }
+}
+
 #endif

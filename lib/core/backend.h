@@ -41,8 +41,8 @@ struct gyre__backend {
     /* A descriptor leaves the loop but stays open: forget it. */
     void (*forget)(struct gyre_fd *fd);
 
-    /* What polls readable when wait() would find something. */
-    int (*pollable)(const struct gyre_loop *loop);
+    /* What polls readable when wait() would find something, or an error. */
+    int (*pollable)(struct gyre_loop *loop);
 
     void (*info)(const struct gyre_loop *loop, struct gyre_loop_info *out_info);
 };

@@ -5,7 +5,7 @@
 #include "base/list.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <netinet/in.h>
 #include <string.h>
 
 int gyre_fd_init(struct gyre_fd *fd, struct gyre_loop *loop, int number)
@@ -95,19 +95,34 @@ void gyre__fd_close(struct gyre_fd *fd, struct gyre_op *close)
     gyre__fd_step(fd);
 }
 
-int gyre__fd_is_stream(struct gyre_fd *fd)
+static int ask(struct gyre_fd *fd, int option)
 {
-    int type = 0;
-    socklen_t len = sizeof(type);
+    int value = -1;
+    socklen_t len = sizeof(value);
 
-    if (!(fd->flags & GYRE__FD_TYPED)) {
-        fd->flags |= GYRE__FD_TYPED;
-        fd->loop->stats.syscalls++;
-        if (getsockopt(fd->number, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM) {
-            fd->flags |= GYRE__FD_STREAM;
-        }
+    fd->loop->stats.syscalls++;
+    return getsockopt(fd->number, SOL_SOCKET, option, &value, &len) == 0 ? value : -1;
+}
+
+/* For most descriptors one question is enough: they are TCP. */
+static void learn_type(struct gyre_fd *fd)
+{
+    const int protocol = ask(fd, SO_PROTOCOL);
+
+    fd->flags |= GYRE__FD_TYPED;
+    if (protocol == IPPROTO_TCP) {
+        fd->flags |= GYRE__FD_SOCKET | GYRE__FD_STREAM | GYRE__FD_TCP;
+    } else if (protocol >= 0) {
+        fd->flags |= GYRE__FD_SOCKET | (ask(fd, SO_TYPE) == SOCK_STREAM ? GYRE__FD_STREAM : 0);
     }
-    return (fd->flags & GYRE__FD_STREAM) != 0;
+}
+
+int gyre__fd_is(struct gyre_fd *fd, uint8_t what)
+{
+    if (!(fd->flags & GYRE__FD_TYPED)) {
+        learn_type(fd);
+    }
+    return (fd->flags & what) != 0;
 }
 
 void gyre__fd_note_empty(struct gyre_op *op)

@@ -102,32 +102,30 @@ static void connect_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
     sqe->off = connect->address_len;
 }
 
-/* done is 1 once the attempt is under way: then the outcome is the socket's pending error. */
+/*
+ * connect(2) begins the attempt, and asked again tells how it stands; `done` says that it has begun.
+ * Not SO_ERROR: only connect(2) makes the socket's state follow. A socket that failed to connect
+ * before says ECONNABORTED once and means that one.
+ */
 static int connect_attempt(struct gyre_op *op)
 {
-    struct gyre_connect_op *connect_op = gyre__connect_op(op);
-    int error = 0;
-    socklen_t len = sizeof(error);
+    const struct gyre_connect_op *connect_op = gyre__connect_op(op);
+    const struct sockaddr *address = (const struct sockaddr *)&connect_op->address;
     int rc;
 
-    if (op->done) {
-        struct pollfd one = {.fd = op->fd->number, .events = POLLOUT};
-
-        if (ATTEMPT(poll(&one, 1, 0)) == 0) {
-            return GYRE__NOT_YET;
-        }
-        return getsockopt(op->fd->number, SOL_SOCKET, SO_ERROR, &error, &len) < 0 ? -errno : -error;
-    }
     make_nonblocking(op->fd);
-    /* Not repeated on EINTR: the attempt goes on by itself then, as with EINPROGRESS. */
-    rc = connect(op->fd->number, (const struct sockaddr *)&connect_op->address,
-                 connect_op->address_len);
-    if (rc == 0 || (errno != EINPROGRESS && errno != EINTR)) {
-        /* EAGAIN is an error here: a Unix backlog is full, or there is no local port. */
-        return rc == 0 ? 0 : -errno;
+    rc = connect(op->fd->number, address, connect_op->address_len);
+    if (rc < 0 && errno == ECONNABORTED && !op->done) {
+        rc = connect(op->fd->number, address, connect_op->address_len);
     }
-    op->done = 1;
-    return GYRE__NOT_YET;
+    if (rc == 0 || (errno == EISCONN && op->done)) {
+        return 0;
+    }
+    if (errno == EINPROGRESS || errno == EALREADY || errno == EINTR) {
+        op->done = 1;
+        return GYRE__NOT_YET;
+    }
+    return -errno; /* EAGAIN is an error here: a Unix backlog is full, or there is no local port */
 }
 
 /* ---- recv, send ---- */

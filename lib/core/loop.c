@@ -101,7 +101,8 @@ static uint32_t power_of_two(uint32_t least)
 static int start_parts(struct gyre_loop *loop, const struct gyre_loop_options *options)
 {
     const uint32_t posts = options->post_capacity != 0 ? options->post_capacity : DEFAULT_POSTS;
-    int rc = posts > POSTS_MAX ? -EINVAL : make_guard(loop);
+    const int bad = posts > POSTS_MAX || options->features_off >> GYRE_FEATURE_COUNT != 0;
+    int rc = bad ? -EINVAL : make_guard(loop);
 
     rc = rc < 0 ? rc : gyre__slots_init(&loop->slots);
     rc = rc < 0 ? rc : gyre__posts_init(&loop->posts, power_of_two(posts));
@@ -163,6 +164,7 @@ int gyre_loop_create(struct gyre_loop **out_loop, const struct gyre_loop_options
     loop->now_ns = gyre__clock_now();
     gyre__list_init(&loop->results);
     gyre__list_init(&loop->tries);
+    gyre__list_init(&loop->later);
     gyre__list_init(&loop->paused);
     gyre__alarm_init(&loop->pause_end);
     gyre__wheel_init(&loop->wheel, loop->now_ns);
@@ -204,7 +206,7 @@ int gyre_loop_destroy(struct gyre_loop *loop)
 static int has_work(const struct gyre_loop *loop)
 {
     return !gyre__list_empty(&loop->results) || !gyre__list_empty(&loop->tries) ||
-           gyre__posts_pending(&loop->posts) ||
+           !gyre__list_empty(&loop->later) || gyre__posts_pending(&loop->posts) ||
            (loop->pool.starved_count > 0 && gyre__pool_has_room(&loop->pool));
 }
 
@@ -308,6 +310,8 @@ static int turn(struct gyre_loop *loop, int may_wait)
     int rc;
 
     loop->stats.turns++;
+    loop->received = 0;
+    gyre__list_move(&loop->tries, &loop->later);
     gyre__op_feed_starved(loop);
     rc = sleep_or_poll(loop, may_wait ? wait_until(loop) : 0);
     if (rc < 0) {
@@ -447,6 +451,9 @@ static int add_to_outer(struct gyre_loop *loop, int number)
 {
     struct epoll_event event = {.events = EPOLLIN};
 
+    if (number < 0) {
+        return number;
+    }
     return epoll_ctl(loop->outer_fd, EPOLL_CTL_ADD, number, &event) < 0 ? -errno : 0;
 }
 

@@ -24,6 +24,8 @@ struct gyre_loop {
     uint64_t now_ns;
     struct gyre_link results; /* ops in state READY, in order */
     struct gyre_link tries;   /* ops in state TRY, in order */
+    struct gyre_link later;   /* ops in state TRY that have had their share of this turn */
+    size_t received;          /* bytes received by system calls in this turn */
     struct gyre__slots slots;
     struct gyre_loop_stats stats;
     size_t active_ops;

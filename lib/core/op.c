@@ -341,7 +341,7 @@ static void deadline_passed(struct gyre_alarm *alarm)
 {
     struct gyre_op *op = gyre_container_of(alarm, struct gyre_op, alarm);
 
-    if (op->kind == GYRE_OP_TIMEOUT) {
+    if (op->kind == GYRE_OP_TIMEOUT && alarm->deadline_ns >= op->arg.timeout.moment_ns) {
         if (op->state == GYRE__OP_QUEUED) {
             gyre__op_ready(op, 0);
         }
@@ -368,7 +368,10 @@ int gyre_op_set_deadline(struct gyre_op *op, uint64_t deadline_ns)
         gyre__wheel_remove(&op->loop->wheel, &op->alarm);
     }
     op->alarm.fire = deadline_passed;
-    if (deadline_ns != UINT64_MAX || op->kind == GYRE_OP_TIMEOUT) {
+    if (op->kind == GYRE_OP_TIMEOUT && deadline_ns > op->arg.timeout.moment_ns) {
+        deadline_ns = op->arg.timeout.moment_ns;
+    }
+    if (deadline_ns != UINT64_MAX) {
         gyre__wheel_add(&op->loop->wheel, &op->alarm, deadline_ns);
     }
     return 0;

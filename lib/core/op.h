@@ -37,8 +37,10 @@ enum gyre__fd_state { GYRE__FD_NONE = 0, GYRE__FD_OPEN = 0x51, GYRE__FD_CLOSING,
 #define GYRE__FD_NONBLOCK   (1u << 0) /* O_NONBLOCK is set */
 #define GYRE__FD_REGISTERED (1u << 1) /* with epoll */
 #define GYRE__FD_PLAIN      (1u << 2) /* cannot be polled: a regular file, always ready */
-#define GYRE__FD_TYPED      (1u << 3) /* the next is known */
-#define GYRE__FD_STREAM     (1u << 4) /* a stream socket */
+#define GYRE__FD_TYPED      (1u << 3) /* the next three are known */
+#define GYRE__FD_SOCKET     (1u << 4)
+#define GYRE__FD_STREAM     (1u << 5)
+#define GYRE__FD_TCP        (1u << 6)
 
 /* gyre_fd.ready: directions as enum gyre__direction, and: */
 #define GYRE__READY_END \
@@ -131,6 +133,13 @@ static inline void gyre__op_settle(struct gyre_loop *loop)
 /* Loop: tries and results, about @budget of them. */
 void gyre__op_dispatch(struct gyre_loop *loop, unsigned budget);
 
+/* As gyre__op_try_later(), but not in this turn: it has had its share of it. */
+static inline void gyre__op_try_next_turn(struct gyre_op *op)
+{
+    gyre__op_set_state(op, GYRE__OP_TRY);
+    gyre__list_append(&op->loop->later, &op->link);
+}
+
 enum gyre__received {
     GYRE__RECEIVED_WAIT, /* the operation has to wait for readiness */
     GYRE__RECEIVED_END,  /* its final result is in op->result; the driver finishes it */
@@ -149,7 +158,16 @@ static inline void gyre__op_note_size(struct gyre_op *op, uint32_t len)
 /* What a try told of a descriptor. */
 void gyre__fd_note_empty(struct gyre_op *op);
 void gyre__fd_note_received(struct gyre_fd *fd, size_t room, size_t got);
-int gyre__fd_is_stream(struct gyre_fd *fd);
+
+/* What kind of descriptor it is: GYRE__FD_SOCKET, GYRE__FD_STREAM or GYRE__FD_TCP. Asked once. */
+int gyre__fd_is(struct gyre_fd *fd, uint8_t what);
+
+/* Operations that wait for data on a socket: what is no socket never has any. */
+static inline int gyre__op_receives(const struct gyre_op *op)
+{
+    return op->kind == GYRE_OP_RECV || op->kind == GYRE_OP_RECV_LEASE ||
+           op->kind == GYRE_OP_RECVMSG;
+}
 
 /* A multishot accept begins: keep a descriptor in reserve. */
 void gyre__accept_prepare(struct gyre_loop *loop);

@@ -12,6 +12,7 @@
 enum {
     TRIES_PER_TURN = 16, /* receives of one operation, then others have their turn */
     BYTES_PER_TURN = 1 << 20,
+    BYTES_OF_ALL = 8 << 20, /* of all operations together: a turn stays short enough for timers */
 };
 
 /* Returns bytes, 0 at the end, an error, or GYRE__NOT_YET. */
@@ -87,6 +88,7 @@ static int receive_once(struct gyre_op *op, int *bytes, enum gyre__received *out
         return 0;
     }
     *bytes += got;
+    op->loop->received += (size_t)got;
     return deliver(op, got, &lease, out_what);
 }
 
@@ -98,11 +100,13 @@ enum gyre__received gyre__receive_direct(struct gyre_op *op)
     if (op->slot == 0) {
         gyre__op_take_slot(op); /* by which leases know their owner */
     }
-    for (int tries = 0; tries < TRIES_PER_TURN && bytes < BYTES_PER_TURN; tries++) {
+    for (int tries = 0;
+         tries < TRIES_PER_TURN && bytes < BYTES_PER_TURN && op->loop->received < BYTES_OF_ALL;
+         tries++) {
         if (!receive_once(op, &bytes, &what)) {
             return what;
         }
     }
-    gyre__op_try_later(op);
+    gyre__op_try_next_turn(op);
     return GYRE__RECEIVED_GONE;
 }

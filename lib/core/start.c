@@ -53,9 +53,10 @@ int gyre_op_timeout(struct gyre_op *op, struct gyre_loop *loop, uint64_t deadlin
     if (rc < 0) {
         return rc;
     }
+    op->arg.timeout.moment_ns = deadline_ns;
     rc = gyre__op_begin(op, GYRE_OP_TIMEOUT, loop, NULL, 0);
     if (rc == 0) {
-        rc = gyre_op_set_deadline(op, deadline_ns);
+        rc = gyre_op_set_deadline(op, UINT64_MAX);
         gyre_assert(rc == 0);
     }
     return rc;

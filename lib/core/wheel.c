@@ -168,6 +168,9 @@ struct gyre_alarm *gyre__wheel_pop(struct gyre__wheel *wheel, uint64_t now)
 {
     struct gyre_alarm *alarm;
 
+    if (wheel->nearest <= now) {
+        wheel->nearest_known = 0; /* it was a bound, or is about to be taken out */
+    }
     if (now > UINT64_MAX - 1) {
         now = UINT64_MAX - 1; /* UINT64_MAX never comes */
     }

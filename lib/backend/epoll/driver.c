@@ -14,7 +14,8 @@
  * Reads wait for an edge, or for dispatch when IN is set. Each operation may move so much per turn;
  * what is left goes to the end of the list of tries, and the loop does not sleep while that is not empty.
  */
-#include "backend/drivers.h"
+#include "backend/epoll/driver.h"
+
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/clock.h"
@@ -143,6 +144,10 @@ static void await_edge(struct gyre_op *op)
     if (op->fd->flags & GYRE__FD_REGISTERED) {
         return;
     }
+    if (gyre__op_receives(op) && !gyre__fd_is(op->fd, GYRE__FD_SOCKET)) {
+        gyre__op_ready(op, -ENOTSOCK); /* no edge would tell */
+        return;
+    }
     rc = register_fd(op->fd);
     if (rc < 0) {
         gyre__op_ready(op, gyre__op_outcome(op, rc));
@@ -196,7 +201,7 @@ static int try_op(struct gyre_op *op, int32_t *out_result)
     if (rc == 0) {
         *out_result = gyre__op_outcome(op, -EIO); /* takes nothing, says nothing: give up */
     }
-    if (room != 0 && *out_result > 0 && gyre__fd_is_stream(op->fd)) {
+    if (room != 0 && *out_result > 0 && gyre__fd_is(op->fd, GYRE__FD_STREAM)) {
         gyre__fd_note_received(op->fd, room, (size_t)*out_result);
     }
     return 1;
@@ -239,7 +244,7 @@ static void accept_some(struct gyre_op *op)
             return;
         }
     }
-    gyre__op_try_later(op);
+    gyre__op_try_next_turn(op);
 }
 
 /* ---- polling ---- */
@@ -289,11 +294,11 @@ static void receive(struct gyre_op *op)
 
 /* ---- the driver's part of the core ---- */
 
-static void close_arm(struct gyre_op *op)
+static void close_resume(struct gyre_op *op)
 {
     unname(op->fd); /* events still queued for it find nobody */
     op->loop->stats.syscalls++;
-    gyre__op_ready(op, gyre__kind_of(op)->attempt(op));
+    gyre__op_finish(op, gyre__kind_of(op)->attempt(op), NULL);
 }
 
 static void epoll_arm(struct gyre_op *op)
@@ -301,9 +306,11 @@ static void epoll_arm(struct gyre_op *op)
     int32_t result;
 
     if (op->kind == GYRE_OP_CLOSE) {
-        close_arm(op);
+        gyre__op_try_later(op); /* behind the last callbacks of the descriptor's operations */
     } else if (op->kind == GYRE_OP_POLL) {
         poll_arm(op);
+    } else if (op->kind == GYRE_OP_ACCEPT && !(op->fd->flags & GYRE__FD_REGISTERED)) {
+        gyre__op_try_later(op); /* once: what does not listen is found out, not waited for */
     } else if (!(op->fd->ready & gyre__kind_of(op)->direction)) {
         await_edge(op);
     } else if (gyre__kind_of(op)->direction == GYRE__DIR_IN) {
@@ -325,6 +332,8 @@ static void epoll_resume(struct gyre_op *op)
         accept_some(op);
     } else if (op->kind == GYRE_OP_POLL) {
         poll_resume(op);
+    } else if (op->kind == GYRE_OP_CLOSE) {
+        close_resume(op);
     } else if (try_op(op, &result)) {
         gyre__op_finish(op, result, NULL);
     } else {
@@ -441,7 +450,7 @@ static int epoll_peek(struct gyre_loop *loop)
     return epoll_wait_events(loop, 0) == 0 && driver_of(loop)->count > 0;
 }
 
-static int epoll_pollable(const struct gyre_loop *loop)
+static int epoll_pollable(struct gyre_loop *loop)
 {
     return driver_of(loop)->number;
 }

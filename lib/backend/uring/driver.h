@@ -6,6 +6,11 @@
 #include "backend/uring/ring.h"
 #include "core/op.h"
 
+extern const struct gyre__backend gyre__uring_backend;
+
+/* Why the driver's init() said GYRE_ENOURING last on this thread, in words. */
+const char *gyre__uring_refusal(void);
+
 enum {
     BATCH_MAX = 1024, /* completions taken out per turn, 16 KiB; the rest takes another turn */
 };
@@ -16,6 +21,7 @@ struct gyre__uring {
     uint32_t features; /* GYRE_FEATURE_* in use */
     const char *why[GYRE_FEATURE_COUNT];
     struct gyre_link cancels; /* ops whose cancel found the submission queue full */
+    int event_number;         /* readable when the ring has work, for another event loop, or -1 */
     uint32_t taken;           /* completions in the batch that were not dispatched */
     struct gyre__cqe batch[BATCH_MAX];
 };
@@ -30,6 +36,14 @@ static inline int gyre__uring_has(const struct gyre__uring *uring, enum gyre_fea
     return (uring->features & feature) != 0;
 }
 
+/* The driver's part of the core (core/backend.h), as far as it is not in driver.c. */
+int gyre__uring_init(struct gyre_loop *loop, const struct gyre_loop_options *options);
+void gyre__uring_fini(struct gyre_loop *loop);
+int gyre__uring_pollable(struct gyre_loop *loop);
+void gyre__uring_info(const struct gyre_loop *loop, struct gyre_loop_info *out_info);
+void gyre__uring_arm(struct gyre_op *op);
+void gyre__uring_resume(struct gyre_op *op);
+
 /* Describe an ARMED operation to the kernel; if the queue cannot take it, it gets another turn. */
 void gyre__uring_submit(struct gyre_op *op);
 
@@ -38,6 +52,11 @@ void gyre__uring_poll_for(struct gyre_op *op);
 
 /* Ask the kernel to end an ARMED operation. Never dropped. */
 void gyre__uring_cancel(struct gyre_op *op);
+
+void gyre__uring_submit_late_cancels(struct gyre__uring *uring);
+
+/* Whether the kernel serves an operation until it ends, as the caller wishes. */
+int gyre__uring_is_multishot(struct gyre_op *op);
 
 /* A multishot that the kernel ended goes on: counted where the kernel could have gone on. */
 void gyre__uring_count_rearm(struct gyre_op *op);

@@ -15,9 +15,10 @@
 
 enum { BUFFER_LEN = 4096, BUFFERS = 2, ENTRIES = 8, ROUND_TRIP_TURNS = 16 };
 
-/* static: no stack or heap to go wrong with, and used once. */
+/* static: no heap to go wrong with. Written by one thread at a time, until it is known. */
 static struct gyre__probe result;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int known;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
     _Alignas(BUFFER_LEN) uint8_t ring[BUFFER_LEN]; /* a buffer ring must be page aligned */
     uint8_t buffers[BUFFERS][BUFFER_LEN];
@@ -190,7 +191,6 @@ static void probe_ring(struct gyre__ring *ring)
         refuse(rc, "io_uring_enter");
         return;
     }
-    has(GYRE_FEATURE_DEFER_TASKRUN);
     rc = gyre__ring_register(ring);
     if (rc < 0) {
         /* Refused by a sandbox, as all registration then is, or no slot left for this thread. */
@@ -221,8 +221,31 @@ static void probe(void)
     gyre__ring_fini(&ring);
 }
 
-const struct gyre__probe *gyre__uring_probe(void)
+/* What may be different a moment later is not remembered. */
+static int is_passing(int error)
 {
-    pthread_once(&once, probe);
-    return &result;
+    return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EAGAIN ||
+           error == -ETIME;
+}
+
+static int is_final(void)
+{
+    int passing = is_passing(result.error);
+
+    for (int i = 0; i < GYRE_FEATURE_COUNT; i++) {
+        passing |= is_passing(result.why[i]);
+    }
+    return !passing;
+}
+
+void gyre__uring_probe(struct gyre__probe *out_probe)
+{
+    pthread_mutex_lock(&lock);
+    if (!known) {
+        result = (struct gyre__probe){0};
+        probe();
+        known = is_final();
+    }
+    *out_probe = result;
+    pthread_mutex_unlock(&lock);
 }

@@ -11,6 +11,7 @@ struct gyre__probe {
     int why[GYRE_FEATURE_COUNT]; /* for a feature that is missing: the error it was refused with */
 };
 
-const struct gyre__probe *gyre__uring_probe(void);
+/* Any thread. */
+void gyre__uring_probe(struct gyre__probe *out_probe);
 
 #endif
