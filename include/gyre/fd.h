@@ -37,8 +37,8 @@ struct gyre_fd {
  * gyre_fd_init() - attach an open file descriptor to a loop.
  * @fd: storage.  @loop: the loop that will work on it.  @number: an open descriptor: a socket, pipe,
  *      eventfd, terminal or file. It should be close-on-exec; blocking or not does not matter.
- * Returns: 0, -EINVAL (NULL, negative number), GYRE_ETHREAD, GYRE_EFORK. On failure the descriptor
- *          stays the caller's. One that is not open is met by the first operation: -EBADF.
+ * Returns: 0, -EINVAL (NULL, negative number), -EBADF (not open), GYRE_ETHREAD, GYRE_EFORK. On
+ *          failure the descriptor stays the caller's.
  * Ownership: the descriptor belongs to the library until gyre_op_close() or gyre_fd_detach(): do
  *            not close(2) it meanwhile. The epoll driver may set O_NONBLOCK on it.
  * Thread: loop thread only.   Limits: RLIMIT_NOFILE.

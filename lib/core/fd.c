@@ -5,6 +5,7 @@
 #include "base/list.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <string.h>
 
@@ -16,13 +17,15 @@ int gyre_fd_init(struct gyre_fd *fd, struct gyre_loop *loop, int number)
         return -EINVAL;
     }
     rc = gyre__loop_check(loop);
+    rc = rc < 0 ? rc : fcntl(number, F_GETFL);
     if (rc < 0) {
-        return rc;
+        return rc == -1 ? -errno : rc;
     }
     memset(fd, 0, sizeof(*fd));
     fd->loop = loop;
     fd->number = number;
     fd->state = GYRE__FD_OPEN;
+    fd->flags = rc & O_NONBLOCK ? GYRE__FD_NONBLOCK : 0;
     fd->ready = GYRE__DIR_OUT; /* a send is worth a try; a receive rarely is */
     gyre__list_init(&fd->ops);
     loop->fds++;
@@ -74,7 +77,7 @@ int gyre_fd_cancel(struct gyre_fd *fd)
         return rc;
     }
     for (struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
-        gyre__op_request_end(gyre__op_of_fd_link(link));
+        gyre__op_request_end(gyre__op_on(fd, link));
         asked++;
     }
     return asked;
@@ -85,7 +88,7 @@ void gyre__fd_close(struct gyre_fd *fd, struct gyre_op *close)
     gyre_assert(fd->state == GYRE__FD_OPEN && close->state == GYRE__OP_QUEUED);
     fd->state = GYRE__FD_CLOSING;
     for (struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
-        struct gyre_op *op = gyre__op_of_fd_link(link);
+        struct gyre_op *op = gyre__op_on(fd, link);
 
         if (!(close->flags & GYRE_CLOSE_FLUSH) || gyre__kind_of(op)->direction != GYRE__DIR_OUT) {
             gyre__op_request_end(op);

@@ -35,6 +35,9 @@ enum {
     DISPATCH_TURNS = 8,   /* turns of one gyre_loop_dispatch(): mostly one, two to submit */
     DEFAULT_POSTS = 4096, /* 96 KiB */
     POSTS_MAX = 1u << 20,
+    SQ_LEAST = 8,
+    SQ_MOST = 32768, /* the kernel's own */
+    CQ_MOST = 65536,
 };
 
 /* ---- threads ---- */
@@ -98,11 +101,26 @@ static uint32_t power_of_two(uint32_t least)
     return power;
 }
 
+/* The same on each driver, also what only one of them heeds. The pool checks its own. */
+static int check_options(const struct gyre_loop_options *options)
+{
+    const uint32_t sq = options->sq_entries;
+    const uint32_t cq = options->cq_entries;
+    const int bad_sq = sq != 0 && (sq < SQ_LEAST || sq > SQ_MOST);
+    const int bad_cq = cq != 0 && (cq > CQ_MOST || cq < 2 * (uint64_t)sq);
+
+    return bad_sq || bad_cq || options->post_capacity > POSTS_MAX ||
+                   options->features_off >> GYRE_FEATURE_COUNT != 0
+               ? -EINVAL
+               : 0;
+}
+
 static int start_parts(struct gyre_loop *loop, const struct gyre_loop_options *options)
 {
     const uint32_t posts = options->post_capacity != 0 ? options->post_capacity : DEFAULT_POSTS;
-    const int bad = posts > POSTS_MAX || options->features_off >> GYRE_FEATURE_COUNT != 0;
-    int rc = bad ? -EINVAL : make_guard(loop);
+    int rc = check_options(options);
+
+    rc = rc < 0 ? rc : make_guard(loop);
 
     rc = rc < 0 ? rc : gyre__slots_init(&loop->slots);
     rc = rc < 0 ? rc : gyre__posts_init(&loop->posts, power_of_two(posts));
@@ -466,6 +484,9 @@ static int make_outer(struct gyre_loop *loop)
     rc = loop->timer_fd < 0 || loop->outer_fd < 0 ? -errno : 0;
     rc = rc < 0 ? rc : add_to_outer(loop, loop->timer_fd);
     rc = rc < 0 ? rc : add_to_outer(loop, loop->backend->pollable(loop));
+    /* By itself too: a write to one eventfd may not reach another through the ring (Linux 6.18 passes
+     * on only the first that it has to defer). */
+    rc = rc < 0 ? rc : add_to_outer(loop, loop->wake_number);
     if (rc < 0) {
         close_number(loop->timer_fd);
         close_number(loop->outer_fd);
@@ -500,6 +521,17 @@ static void settle(struct gyre_loop *loop)
     loop->stats.syscalls++;
 }
 
+/* Wakes from here on are for posts that the coming turn may not see. */
+static void clear_wake(struct gyre_loop *loop)
+{
+    uint64_t count;
+
+    loop->stats.syscalls++;
+    if (read(loop->wake_number, &count, sizeof(count)) < 0) {
+        return; /* there was none */
+    }
+}
+
 int gyre_loop_dispatch(struct gyre_loop *loop)
 {
     int rc = check_run(loop);
@@ -509,6 +541,9 @@ int gyre_loop_dispatch(struct gyre_loop *loop)
         return rc;
     }
     loop->running = 1;
+    if (loop->outer_fd >= 0) {
+        clear_wake(loop);
+    }
     do {
         rc = turn(loop, 0);
     } while (rc == 0 && ++turns < DISPATCH_TURNS && !loop->stopping &&

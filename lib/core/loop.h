@@ -37,7 +37,6 @@ struct gyre_loop {
     uint64_t busy_poll_ns;
     uint8_t running;
     uint8_t stopping;
-    uint8_t embedded;
     int timer_fd; /* embedded: readable at the next deadline */
     int outer_fd; /* embedded: what the other event loop polls */
     int wake_number;
@@ -83,9 +82,15 @@ static inline struct gyre_op *gyre__op_of_link(struct gyre_link *link)
     return gyre_container_of(link, struct gyre_op, link);
 }
 
-static inline struct gyre_op *gyre__op_of_fd_link(struct gyre_link *link)
+/* The operation at a place of a descriptor's list. One that was overwritten while active is found
+ * out here, before its link is followed. */
+static inline struct gyre_op *gyre__op_on(const struct gyre_fd *fd, const struct gyre_link *link)
 {
-    return gyre_container_of(link, struct gyre_op, fd_link);
+    struct gyre_op *op =
+        gyre_container_of((struct gyre_link *)(uintptr_t)link, struct gyre_op, fd_link);
+
+    gyre_assert(op->fd == fd);
+    return op;
 }
 
 /* backend/select.c: choose and start a driver. */

@@ -74,7 +74,11 @@ static void arm(struct gyre_op *op)
         op->flags |= GYRE__OP_TURN;
     }
     gyre__op_set_state(op, GYRE__OP_ARMED);
-    op->loop->backend->arm(op);
+    if (gyre__op_receives(op) && !gyre__fd_is(op->fd, GYRE__FD_SOCKET)) {
+        gyre__op_ready(op, -ENOTSOCK); /* to wait until it is readable could take for ever */
+    } else {
+        op->loop->backend->arm(op);
+    }
 }
 
 static void take_turn(struct gyre_op *op)
@@ -90,8 +94,9 @@ static void take_turn(struct gyre_op *op)
 int gyre__op_begin(struct gyre_op *op, enum gyre_op_kind kind, struct gyre_loop *loop,
                    struct gyre_fd *fd, uint32_t flags)
 {
-    /* One for the operation, one for its descriptor: after this nothing can fail for memory. */
-    const int rc = gyre__slots_reserve(&loop->slots, 2);
+    /* A name for each active operation and each descriptor, this one and the loop's own included: names
+     * are taken later, when nothing may fail any more. */
+    const int rc = gyre__slots_reserve(&loop->slots, loop->active_ops + loop->fds + 4);
 
     if (rc < 0) {
         return rc;
@@ -178,7 +183,7 @@ static int flushing(const struct gyre_op *close)
 static int any_writes(const struct gyre_fd *fd)
 {
     for (const struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
-        const struct gyre_op *op = gyre__op_of_fd_link((struct gyre_link *)link);
+        const struct gyre_op *op = gyre__op_on(fd, link);
 
         if (gyre__kind_of(op)->direction == GYRE__DIR_OUT) {
             return 1;
@@ -199,7 +204,7 @@ static void shut(struct gyre_op *close)
 /* An operation left a closing descriptor, or the close was hastened: go on if it is time. */
 void gyre__fd_step(struct gyre_fd *fd)
 {
-    struct gyre_op *close = gyre__op_of_fd_link(fd->ops.prev);
+    struct gyre_op *close = gyre__op_on(fd, fd->ops.prev);
 
     gyre_assert(close->kind == GYRE_OP_CLOSE);
     if (flushing(close) && any_writes(fd)) {
@@ -216,7 +221,7 @@ static void hand_over(struct gyre_fd *fd, struct gyre_link *link, uint8_t direct
 {
     fd->armed &= (uint8_t)~direction;
     for (; link != &fd->ops; link = link->next) {
-        struct gyre_op *op = gyre__op_of_fd_link(link);
+        struct gyre_op *op = gyre__op_on(fd, link);
 
         if (op->state == GYRE__OP_QUEUED && gyre__kind_of(op)->direction == direction) {
             arm(op);
@@ -291,7 +296,7 @@ static void hasten_close(struct gyre_op *close)
         return; /* with the kernel already: it cannot be held up */
     }
     for (struct gyre_link *link = fd->ops.next; link != &close->fd_link; link = link->next) {
-        gyre__op_request_end(gyre__op_of_fd_link(link));
+        gyre__op_request_end(gyre__op_on(fd, link));
     }
     gyre__fd_step(fd);
 }

@@ -46,7 +46,15 @@ void gyre__slots_fini(struct gyre__slots *slots)
     *slots = (struct gyre__slots){0};
 }
 
-int gyre__slots_grow(struct gyre__slots *slots)
+int gyre__slots_grow(struct gyre__slots *slots, size_t total)
 {
-    return slots->capacity >= CAPACITY_MAX ? -ENOMEM : grow(slots, slots->capacity * 2);
+    uint32_t capacity = slots->capacity;
+
+    if (total >= CAPACITY_MAX) {
+        return -ENOMEM;
+    }
+    while (capacity <= total) {
+        capacity *= 2;
+    }
+    return grow(slots, capacity);
 }

@@ -35,13 +35,13 @@ static inline uint64_t gyre__name(uint32_t slot, uint32_t generation)
 int gyre__slots_init(struct gyre__slots *slots);
 void gyre__slots_fini(struct gyre__slots *slots);
 
-/* Make the table larger. Returns 1 or -ENOMEM. */
-int gyre__slots_grow(struct gyre__slots *slots);
+/* Make room for @total objects. Returns 1 or -ENOMEM. */
+int gyre__slots_grow(struct gyre__slots *slots, size_t total);
 
-/* Make room for @count more objects (at most 2). Returns 1 if it had to allocate, 0 if not, -ENOMEM. */
-static inline int gyre__slots_reserve(struct gyre__slots *slots, uint32_t count)
+/* Have room for @total objects at a time. Returns 1 if it had to allocate, 0 if not, -ENOMEM. */
+static inline int gyre__slots_reserve(struct gyre__slots *slots, size_t total)
 {
-    return slots->used + count < slots->capacity ? 0 : gyre__slots_grow(slots);
+    return total < slots->capacity ? 0 : gyre__slots_grow(slots, total);
 }
 
 /* Room must have been reserved. */

@@ -144,10 +144,6 @@ static void await_edge(struct gyre_op *op)
     if (op->fd->flags & GYRE__FD_REGISTERED) {
         return;
     }
-    if (gyre__op_receives(op) && !gyre__fd_is(op->fd, GYRE__FD_SOCKET)) {
-        gyre__op_ready(op, -ENOTSOCK); /* no edge would tell */
-        return;
-    }
     rc = register_fd(op->fd);
     if (rc < 0) {
         gyre__op_ready(op, gyre__op_outcome(op, rc));
@@ -398,7 +394,7 @@ static int epoll_wait_events(struct gyre_loop *loop, uint64_t deadline_ns)
 static void wake_ops(struct gyre_fd *fd, uint32_t events)
 {
     for (struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
-        struct gyre_op *op = gyre__op_of_fd_link(link);
+        struct gyre_op *op = gyre__op_on(fd, link);
 
         if (op->kind == GYRE_OP_POLL) {
             const uint32_t wanted = events & (op->arg.poll.events | EPOLLERR | EPOLLHUP);

@@ -57,9 +57,7 @@ static void arm_ring(struct gyre_op *op)
 
 void gyre__uring_recv_arm(struct gyre_op *op)
 {
-    if (!gyre__fd_is(op->fd, GYRE__FD_SOCKET)) {
-        gyre__op_ready(op, -ENOTSOCK); /* polled for, it would never be found out */
-    } else if (gyre__op_over_quota(op)) {
+    if (gyre__op_over_quota(op)) {
         gyre__op_hold(op);
     } else if (!is_direct(op)) {
         arm_ring(op);

@@ -15,10 +15,7 @@
 enum {
     DEFAULT_SQ = 256,  /* 16 KiB of entries: warm */
     DEFAULT_CQ = 4096, /* 64 KiB; an overflow is slow */
-    SQ_LEAST = 8,
-    SQ_MOST = 32768,
-    CQ_MOST = 65536,
-    SQ_SMALL = 64, /* where memory is short */
+    SQ_SMALL = 64,     /* where memory is short */
 };
 
 static _Thread_local char refusal[160];
@@ -54,20 +51,6 @@ static int refuse(int error, const char *what)
     snprintf(refusal, sizeof(refusal), "%s was refused: %s%s", what, gyre_strerror(error),
              hint(error));
     return GYRE_ENOURING;
-}
-
-static int check_sizes(const struct gyre_loop_options *options, uint32_t *out_sq, uint32_t *out_cq)
-{
-    const uint32_t sq = options->sq_entries != 0 ? options->sq_entries : DEFAULT_SQ;
-    const uint32_t least_cq = sq * 2 > DEFAULT_CQ ? sq * 2 : DEFAULT_CQ;
-    const uint32_t cq = options->cq_entries != 0 ? options->cq_entries : least_cq;
-
-    if (sq < SQ_LEAST || sq > SQ_MOST || cq < 2 * sq || cq > CQ_MOST) {
-        return -EINVAL;
-    }
-    *out_sq = sq;
-    *out_cq = cq;
-    return 0;
 }
 
 /* In words, for each feature, whether it is on and why not. */
@@ -109,14 +92,11 @@ static void use_features(struct gyre__uring *uring)
 
 static int open_ring(struct gyre__uring *uring, const struct gyre_loop_options *options)
 {
-    uint32_t sq = 0;
-    uint32_t cq = 0;
-    int rc = check_sizes(options, &sq, &cq);
+    const uint32_t sq = options->sq_entries != 0 ? options->sq_entries : DEFAULT_SQ;
+    const uint32_t least_cq = 2 * sq > DEFAULT_CQ ? 2 * sq : DEFAULT_CQ;
+    const uint32_t cq = options->cq_entries != 0 ? options->cq_entries : least_cq;
+    int rc = cq < 2 * sq ? -EINVAL : gyre__ring_init(&uring->ring, sq, cq);
 
-    if (rc < 0) {
-        return rc;
-    }
-    rc = gyre__ring_init(&uring->ring, sq, cq);
     if (rc == -ENOMEM && options->sq_entries == 0 && options->cq_entries == 0) {
         rc = gyre__ring_init(&uring->ring, SQ_SMALL, 4 * SQ_SMALL);
     }
