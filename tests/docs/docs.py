@@ -1,0 +1,310 @@
+"""The documentation, checked: its code is compiled and run, its links and names lead somewhere.
+
+    README.md and docs/**/*.md
+      ```c with int main     a program: compiled with -std=c11 -Wall -Wextra -Werror against the
+                             static library, and run once for each driver. It has to end by itself
+                             with 0. One that prints "listening on 127.0.0.1:PORT" is a server: it
+                             has to send back what it gets, and is ended by SIGTERM to its pid.
+      ```c without           declarations and functions, compiled at file scope behind PREAMBLE
+      `lib/core/op.c`        a file or directory of the repository
+      `gyre_op_send()`       a name that the public headers, the library or the tests have
+      contract_05_...        a case of tests/core/contract.c or tests/ops/contract.c; each of the
+                             twelve lines has at least one, and it is named in docs/contract.md
+    every *.md
+      [text](page.md#part)   the page exists, and has that heading
+    include/**/*.h
+      Source: docs/...       the page exists
+
+Other blocks (shell, text) are not run. Results are TAP lines. docs.py --root DIR [--no-code] checks
+another tree; selftest.py uses that.
+"""
+
+import argparse
+import ctypes
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+
+LIMIT_SECONDS = 30  # for a program that hangs; never a verdict on speed
+PREAMBLE = "".join("#include <%s>\n" % name for name in (
+    "errno.h", "gyre.h", "netinet/in.h", "poll.h", "stdio.h", "stdlib.h", "string.h",
+    "sys/epoll.h", "sys/socket.h", "unistd.h"))
+STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror")
+FENCE = re.compile(r"^( *)(```+|~~~+)[ ]*([\w+-]*)[^\n]*\n(.*?)^\1\2[ ]*$", re.M | re.S)
+LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"`([^`\n]+)`")
+PATH = re.compile(r"(?:bench|docs|examples|include|lib|tests)/[\w./-]*[\w/]$")
+NAME = re.compile(r"\b(?:gyre_\w+|GYRE_\w+)")
+CONTRACT = re.compile(r"\bcontract_\d\d_\w+")
+SOURCE = re.compile(r"\bdocs/[\w./-]+\.md\b")
+READY = re.compile(rb"listening on 127\.0\.0\.1:(\d+)")
+
+
+class Tap:
+    """Counts the cases and prints a line for each."""
+
+    def __init__(self):
+        self.count = 0
+
+    def case(self, name, problems):
+        self.count += 1
+        print("%s %d - %s" % ("not ok" if problems else "ok", self.count, name), flush=True)
+        for problem in problems:
+            for line in str(problem).rstrip().split("\n"):
+                print("# " + line, flush=True)
+
+
+def read(path):
+    return path.read_text(encoding="utf-8")
+
+
+def pages(root):
+    """README.md and the pages of docs/."""
+    return [root / "README.md"] + sorted((root / "docs").rglob("*.md"))
+
+
+def every_page(root):
+    """All Markdown of the repository, without what builds leave behind."""
+    skip = {".git", "build", "gyre-bench-results"}
+    return sorted(path for path in root.rglob("*.md")
+                  if not skip & set(path.relative_to(root).parts[:1]))
+
+
+def prose(text):
+    """The text with fenced blocks blanked, line numbers kept."""
+    return FENCE.sub(lambda match: "\n" * match.group().count("\n"), text)
+
+
+# ---- code ----
+
+class Library:
+    """How to compile and link against the library that was built."""
+
+    def __init__(self, opts):
+        self.compiler = shlex.split(opts.cc)
+        self.flags = ["-I" + str(opts.root / "include")]
+        if opts.sanitize not in ("", "none"):
+            self.flags.append("-fsanitize=" + opts.sanitize)
+        uring = subprocess.run(["pkg-config", "--libs", "liburing"], capture_output=True,
+                               text=True, check=False)
+        found = shlex.split(uring.stdout) if uring.returncode == 0 else ["-luring"]
+        self.link = [opts.library, *found, "-pthread"]
+
+    def compile(self, source, output, more=()):
+        """Returns the compiler's complaint, or None."""
+        command = [*self.compiler, *STRICT, *more, *self.flags, "-o", str(output), str(source)]
+        if "-c" not in more:
+            command += self.link
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        return None if result.returncode == 0 else result.stderr or "the compiler failed"
+
+
+def die_with_parent():
+    """In the child: whatever becomes of this script, its programs do not outlive it."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def converse(port):
+    """Connect twice, send, and get the same bytes back. Returns what is wrong, or None."""
+    payload = bytes(range(256)) * 1024
+    for message in (b"hello\n", payload):
+        with socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS) as peer:
+            peer.settimeout(LIMIT_SECONDS)
+            got = b""
+            for start in range(0, len(message), 4096):
+                piece = message[start:start + 4096]
+                peer.sendall(piece)
+                while len(got) < start + len(piece):
+                    data = peer.recv(65536)
+                    if not data:
+                        return "the connection ended after %d bytes" % len(got)
+                    got += data
+            if got != message:
+                return "what came back is not what was sent"
+            peer.shutdown(socket.SHUT_WR)
+            if peer.recv(1) != b"":
+                return "bytes came back that nobody sent"
+    return None
+
+
+def first_line(process):
+    """The first line a program prints, or b"" when it ends without one."""
+    guard = signal.signal(signal.SIGALRM, lambda *_: process.kill())
+    signal.alarm(LIMIT_SECONDS)
+    try:
+        return process.stdout.readline()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, guard)
+
+
+def run(program, backend):
+    """Run a program on a driver. Returns what is wrong, or None."""
+    env = dict(os.environ, GYRE_BACKEND=backend)
+    with subprocess.Popen([str(program)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=env,
+                          preexec_fn=die_with_parent) as process:
+        try:
+            ready = READY.match(first_line(process))
+            problem = converse(int(ready.group(1))) if ready else None
+            if ready and process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "still running after %d seconds" % LIMIT_SECONDS
+        except OSError as error:
+            return "the conversation failed: %s" % error
+        finally:
+            if process.poll() is None:
+                process.kill()
+        expected = -signal.SIGTERM if ready else 0
+        if problem is None and process.returncode != expected:
+            problem = "ended with %d\n%s" % (process.returncode, errors.decode(errors="replace"))
+        return problem
+
+
+def check_block(library, scratch, text):
+    """Compile a block; run it if it is a program. Returns the list of problems."""
+    is_program = re.search(r"\bint main\(", text) is not None
+    source = scratch / "block.c"
+    source.write_text(text if is_program else PREAMBLE + text, encoding="utf-8")
+    more = () if is_program else ("-c", "-Wno-unused-function", "-Wno-unused-variable")
+    complaint = library.compile(source, scratch / "block", more)
+    if complaint is not None:
+        return [complaint]
+    if not is_program:
+        return []
+    found = []
+    for backend in ("auto", "epoll"):
+        problem = run(scratch / "block", backend)
+        if problem is not None:
+            found.append("GYRE_BACKEND=%s: %s" % (backend, problem))
+    return found
+
+
+def check_code(tap, opts):
+    library = Library(opts)
+    with tempfile.TemporaryDirectory() as name:
+        for page in pages(opts.root):
+            text = read(page)
+            for match in FENCE.finditer(text):
+                if match.group(3) != "c":
+                    continue
+                line = text.count("\n", 0, match.start()) + 1
+                what = "runs" if re.search(r"\bint main\(", match.group(4)) else "compiles"
+                tap.case("%s:%d %s" % (page.relative_to(opts.root), line, what),
+                         check_block(library, pathlib.Path(name), match.group(4)))
+
+
+# ---- links and names ----
+
+def anchor(heading):
+    """The fragment that a heading is reached by."""
+    text = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def headings(path):
+    return {anchor(line) for line in re.findall(r"^#+[ ]+(.*)$", prose(read(path)), re.M)}
+
+
+def bad_links(root, page):
+    text = prose(read(page))
+    for match in LINK.finditer(text):
+        target, _, part = match.group(1).partition("#")
+        line = text.count("\n", 0, match.start()) + 1
+        if re.match(r"[a-z]+:", match.group(1)):
+            continue
+        place = (page.parent / target).resolve() if target else page
+        if not place.exists() or not place.is_relative_to(root):
+            yield "line %d: %s does not exist" % (line, match.group(1))
+        elif part and place.suffix == ".md" and part not in headings(place):
+            yield "line %d: %s has no heading #%s" % (line, place.name, part)
+
+
+def sources(root, *tops):
+    for top in tops:
+        for path in sorted((root / top).rglob("*")):
+            if path.suffix in (".c", ".h", ".build", ".py"):
+                yield path
+
+
+def known_names(root):
+    return {name for path in sources(root, "include", "lib", "tests", "examples")
+            for name in NAME.findall(read(path))}
+
+
+def bad_names(root, page, known):
+    text = prose(read(page))
+    for match in CODE.finditer(text):
+        code = match.group(1)
+        line = text.count("\n", 0, match.start()) + 1
+        if PATH.match(code) and not (root / code).exists():
+            yield "line %d: there is no %s" % (line, code)
+        for name in NAME.findall(code):
+            stem = name.rstrip("_*")
+            if name not in known and not any(other.startswith(stem) for other in known):
+                yield "line %d: nothing is called %s" % (line, name)
+
+
+def contract_cases(root):
+    return {name for path in sources(root, "tests") if path.name == "contract.c"
+            for name in CONTRACT.findall(read(path))}
+
+
+def bad_contract(root):
+    cases = contract_cases(root)
+    page = root / "docs" / "contract.md"
+    named = set(CONTRACT.findall(read(page))) if page.is_file() else set()
+    for name in sorted(named - cases):
+        yield "docs/contract.md names %s, and there is no such case" % name
+    for number in range(1, 13):
+        if not any(name.startswith("contract_%02d_" % number) for name in named & cases):
+            yield "line %d of the contract has no case named in docs/contract.md" % number
+
+
+def bad_sources(root):
+    for path in sources(root, "include"):
+        for page in SOURCE.findall(read(path)):
+            if not (root / page).is_file():
+                yield "%s: %s does not exist" % (path.relative_to(root), page)
+
+
+def check_text(tap, root):
+    known = known_names(root)
+    for page in every_page(root):
+        tap.case("%s links" % page.relative_to(root), list(bad_links(root, page)))
+    for page in pages(root):
+        tap.case("%s names" % page.relative_to(root), list(bad_names(root, page, known)))
+    tap.case("contract cases", list(bad_contract(root)))
+    tap.case("pages that headers name", list(bad_sources(root)))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--root", required=True, type=pathlib.Path)
+    parser.add_argument("--cc", default="cc")
+    parser.add_argument("--library", default="", help="libgyre.a")
+    parser.add_argument("--sanitize", default="none", help="what the library was built with")
+    parser.add_argument("--no-code", action="store_true")
+    opts = parser.parse_args()
+    opts.root = opts.root.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    tap = Tap()
+    check_text(tap, opts.root)
+    if not opts.no_code:
+        if shutil.which(shlex.split(opts.cc)[0]) is None or not opts.library:
+            sys.exit("docs.py: --cc and --library are needed, or --no-code")
+        check_code(tap, opts)
+    print("1..%d" % tap.count)
+
+
+if __name__ == "__main__":
+    main()

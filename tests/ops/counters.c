@@ -1,0 +1,193 @@
+/* What a message costs, counted and not timed. */
+#include "echo.h"
+#include "trial.h"
+#include "wire.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CONNECTIONS 1000
+#define MESSAGE     64
+#define WARM_UP     20
+#define ROUNDS      50
+
+/* An echo server and its thousand clients, all of which send in each round. */
+struct busy {
+    struct gyre_loop *loop;
+    struct echo_server server;
+    int clients[CONNECTIONS];
+    uint64_t rounds;
+};
+
+static void busy_open(struct busy *busy)
+{
+    wire_raise_descriptors(2 * CONNECTIONS + 64);
+    busy->loop = test_loop();
+    busy->rounds = 0;
+    echo_start(&busy->server, busy->loop, -1);
+    for (size_t i = 0; i < CONNECTIONS; i++) {
+        int pair[2];
+
+        test_tcp_pair(pair);
+        wire_nodelay(pair[0]);
+        wire_nodelay(pair[1]);
+        echo_adopt(&busy->server, pair[0]);
+        busy->clients[i] = pair[1];
+    }
+}
+
+static void busy_round(struct busy *busy)
+{
+    const uint64_t position = busy->rounds++ * MESSAGE;
+
+    for (uint64_t i = 0; i < CONNECTIONS; i++) {
+        wire_send_stream(busy->clients[i], MESSAGE, WIRE_STREAM(i) + position);
+    }
+    while (busy->server.bytes < busy->rounds * CONNECTIONS * MESSAGE) {
+        assert_int_equal(gyre_loop_run(busy->loop, GYRE_RUN_ONCE), 1);
+    }
+    for (uint64_t i = 0; i < CONNECTIONS; i++) {
+        wire_expect_stream(busy->clients[i], MESSAGE, WIRE_STREAM(i) + position);
+    }
+}
+
+static void busy_rounds(struct busy *busy, int count)
+{
+    for (int i = 0; i < count; i++) {
+        busy_round(busy);
+    }
+}
+
+static void busy_close(struct busy *busy)
+{
+    for (size_t i = 0; i < CONNECTIONS; i++) {
+        wire_reset(busy->clients[i]);
+    }
+    echo_end(&busy->server);
+    test_loop_end(busy->loop);
+}
+
+/* Done when, point 3 */
+static void counters_show_no_allocation_per_message(void)
+{
+    static struct busy busy;
+
+    busy_open(&busy);
+    busy_rounds(&busy, WARM_UP);
+    const uint64_t allocations = trial_stats(busy.loop).allocations;
+    const size_t live = gyre_allocator_live();
+    busy_rounds(&busy, ROUNDS);
+    assert_int_equal(trial_stats(busy.loop).allocations, allocations);
+    assert_int_equal(gyre_allocator_live(), live);
+    assert_int_equal(busy.server.messages, (WARM_UP + ROUNDS) * CONNECTIONS);
+    busy_close(&busy);
+}
+
+/* Done when, point 3 */
+static void counters_show_20_messages_per_system_call_on_io_uring(void)
+{
+    static struct busy busy;
+    struct gyre_loop_info info;
+
+    busy_open(&busy);
+    assert_int_equal(gyre_loop_info(busy.loop, &info), 0);
+    busy_rounds(&busy, WARM_UP);
+    const struct gyre_loop_stats before = trial_stats(busy.loop);
+    busy_rounds(&busy, ROUNDS);
+    const struct gyre_loop_stats after = trial_stats(busy.loop);
+    const uint64_t messages = ROUNDS * CONNECTIONS;
+    print_message("%llu system calls, %llu enters for %llu messages\n",
+                  (unsigned long long)(after.syscalls - before.syscalls),
+                  (unsigned long long)(after.enters - before.enters), (unsigned long long)messages);
+    busy_close(&busy);
+    if (info.backend != GYRE_BACKEND_URING || (info.features & GYRE_FEATURE_INCREMENTAL) == 0) {
+        test_skip("a promise of the io_uring driver with all features");
+    }
+    assert_true(after.syscalls >= after.enters);
+    assert_true((after.syscalls - before.syscalls) * 20 <= messages);
+}
+
+/* Done when, point 3 */
+static void counters_show_no_failed_receives_on_epoll(void)
+{
+    static struct busy busy;
+
+    if (test_variant_uring()) {
+        test_skip("a promise of the epoll driver");
+    }
+    busy_open(&busy);
+    busy_rounds(&busy, WARM_UP);
+    const struct gyre_loop_stats before = trial_stats(busy.loop);
+    busy_rounds(&busy, ROUNDS);
+    const struct gyre_loop_stats after = trial_stats(busy.loop);
+    const uint64_t messages = ROUNDS * CONNECTIONS;
+    print_message("%llu system calls, %llu failed for %llu messages\n",
+                  (unsigned long long)(after.syscalls - before.syscalls),
+                  (unsigned long long)(after.eagains - before.eagains),
+                  (unsigned long long)messages);
+    assert_int_equal(after.eagains, before.eagains);
+    assert_true((after.syscalls - before.syscalls) * 10 <= messages * 21);
+    busy_close(&busy);
+}
+
+/* io_uring: nothing of a network run is handed to the kernel's worker threads. */
+static void counters_show_no_worker_threads(void)
+{
+    static struct busy busy;
+    const size_t before = test_threads();
+
+    busy_open(&busy);
+    busy_rounds(&busy, 5);
+    assert_int_equal(test_threads(), before);
+    busy_close(&busy);
+}
+
+/* L18: a thousand connections that say nothing. */
+static void counters_show_no_turns_while_idle(void)
+{
+    static struct busy busy;
+
+    busy_open(&busy);
+    busy_rounds(&busy, 2);
+    trial_turns(busy.loop, 3);
+    const uint64_t enters = trial_stats(busy.loop).enters;
+    assert_true(trial_idle_turns(busy.loop, 100 * GYRE_MSEC) <= 4);
+    assert_true(trial_stats(busy.loop).enters - enters <= 8);
+    busy_close(&busy);
+}
+
+/* L22: a workload that is known, and the books of it. */
+static void counters_add_up_with_a_known_workload(void)
+{
+    static struct busy busy;
+    struct gyre_loop_stats stats;
+
+    busy_open(&busy);
+    busy_rounds(&busy, 10);
+    stats = trial_stats(busy.loop);
+    assert_int_equal(stats.started[GYRE_OP_RECV_LEASE], CONNECTIONS);
+    assert_int_equal(stats.finished[GYRE_OP_RECV_LEASE], 0);
+    assert_int_equal(stats.started[GYRE_OP_SEND], 10 * CONNECTIONS);
+    assert_int_equal(stats.finished[GYRE_OP_SEND], 10 * CONNECTIONS);
+    assert_int_equal(stats.overflows, 0);
+    assert_int_equal(stats.sheds, 0);
+    assert_int_equal(stats.starved, 0);
+    assert_int_equal(stats.rearms, 0);
+    busy_close(&busy);
+}
+
+int main(void)
+{
+    static const struct test_case cases[] = {
+        TEST_CASE(counters_show_no_allocation_per_message),
+        TEST_CASE(counters_show_20_messages_per_system_call_on_io_uring),
+        TEST_CASE(counters_show_no_failed_receives_on_epoll),
+        TEST_CASE(counters_show_no_worker_threads),
+        TEST_CASE(counters_show_no_turns_while_idle),
+        TEST_CASE(counters_add_up_with_a_known_workload),
+    };
+
+    return test_main("ops-counters", cases, TEST_COUNT(cases));
+}

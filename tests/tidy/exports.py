@@ -1,0 +1,88 @@
+"""The shared library exports exactly the functions that the public headers declare.
+
+The export map must agree: it names nothing that no header declares, and hides the rest.
+"""
+
+import pathlib
+import re
+import shutil
+import subprocess
+
+import common
+import doclabels
+
+
+def declared(root):
+    """Public functions with external linkage: name -> (path, line)."""
+    found = {}
+    for path in common.files(root, (".h",), ("include",)):
+        for line, text, _, _ in doclabels.items(common.read(path)):
+            kind, name = doclabels.classify(text)
+            if kind == "function" and not re.match(r"(?:static|inline)\b", text):
+                found[name] = (path, line)
+    return found
+
+
+def exported(library):
+    """The dynamic symbols that the library defines, version nodes (type A) aside."""
+    result = subprocess.run(["nm", "-D", "--defined-only", str(library)], capture_output=True,
+                            text=True, check=True)
+    found = {}
+    for line in result.stdout.splitlines():
+        kind, name = line.split()[-2:]
+        if kind != "A":
+            found[name.split("@")[0]] = kind
+    return found
+
+
+def shared_library(build):
+    """Where the build put libgyre.so, or None when it builds no shared library."""
+    for target in common.load(build / "meson-info" / "intro-targets.json"):
+        if target["name"] == "gyre" and target["type"] == "shared library":
+            return pathlib.Path(target["filename"][0])
+    return None
+
+
+def map_names(text):
+    """(line, name) of each global entry of an export map, and whether it hides the rest."""
+    text = re.sub(r"/\*.*?\*/|#[^\n]*", lambda m: re.sub(r"[^\n]", " ", m.group()), text,
+                  flags=re.S)
+    names, scope = [], "global"
+    for match in re.finditer(r"(global|local)\s*:|([\w*?\[\]!.]+)\s*;", text):
+        if match.group(1):
+            scope = match.group(1)
+        elif scope == "global" and "}" not in match.group():
+            names.append((common.line_of(text, match.start()), match.group(2)))
+    return names, bool(re.search(r"local\s*:\s*\*\s*;", text))
+
+
+def check(opts):
+    if shutil.which("nm") is None:
+        raise common.Skip("nm is not installed")
+    library = (pathlib.Path(opts.library) if opts.library
+               else shared_library(pathlib.Path(opts.build)))
+    if library is None:
+        raise common.Skip("this build makes no shared library")
+    public = declared(opts.root)
+    symbols = exported(library)
+    for name, (path, line) in public.items():
+        if name not in symbols:
+            yield path, line, "%s() is declared but not exported; define it, or see the map" % name
+    for name, kind in symbols.items():
+        if name not in public:
+            yield library.name, 0, "%s (%s) is exported but in no public header; hide it" % (
+                name, kind)
+    maps = sorted((opts.root / "lib").rglob("*.map"))
+    if not maps:
+        yield "lib", 0, "no export map (*.map)"
+    for path in maps:
+        names, hides = map_names(common.read(path))
+        if not hides:
+            yield path, 1, "does not hide the rest; add: local: *;"
+        for line, name in names:
+            if not re.search(r"[*?\[]", name) and name not in public:
+                yield path, line, "%s is declared in no public header" % name
+
+
+if __name__ == "__main__":
+    common.run(check, common.options(build="build directory", library="instead of the build's"))
