@@ -38,6 +38,9 @@ static inline const struct gyre__kind *gyre__kind_of(const struct gyre_op *op)
     return &gyre__kinds[op->kind];
 }
 
+/* Sends in a row that take nothing and give no error, before they count as failed. */
+#define GYRE__ZEROES_MAX 16
+
 /* Poll events that tell when to try an operation again. */
 uint32_t gyre__kind_poll_events(const struct gyre_op *op);
 

@@ -14,7 +14,7 @@
  */
 #include "core/loop.h"
 
-#include "base/alloc.h"
+#include "base/bits.h"
 #include "base/clock.h"
 #include "base/list.h"
 #include "core/op.h"
@@ -46,23 +46,21 @@ _Thread_local char gyre__thread_mark;
 
 int gyre__loop_refused(const struct gyre_loop *loop)
 {
-    return loop->guard->alive ? GYRE_ETHREAD : GYRE_EFORK;
+    return loop->owner != NULL ? GYRE_ETHREAD : GYRE_EFORK;
 }
 
-static int make_guard(struct gyre_loop *loop)
+/* Zeroed. */
+static struct gyre_loop *map_loop(void)
 {
-    void *page = mmap(NULL, sizeof(*loop->guard), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *memory = mmap(NULL, sizeof(struct gyre_loop), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (page == MAP_FAILED) {
-        return -ENOMEM;
+    if (memory == MAP_FAILED) {
+        return NULL;
     }
     /* Linux 4.14. If it fails, a forked child is not told apart; nothing else depends on it. */
-    madvise(page, sizeof(*loop->guard), MADV_WIPEONFORK);
-    loop->guard = page;
-    loop->guard->owner = &gyre__thread_mark;
-    loop->guard->alive = 1;
-    return 0;
+    madvise(memory, sizeof(struct gyre_loop), MADV_WIPEONFORK);
+    return memory;
 }
 
 /* ---- create and destroy ---- */
@@ -91,16 +89,6 @@ static int start_wake(struct gyre_loop *loop)
     return rc;
 }
 
-static uint32_t power_of_two(uint32_t least)
-{
-    uint32_t power = 1;
-
-    while (power < least) {
-        power *= 2;
-    }
-    return power;
-}
-
 /* The same on each driver, also what only one of them heeds. The pool checks its own. */
 static int check_options(const struct gyre_loop_options *options)
 {
@@ -120,10 +108,8 @@ static int start_parts(struct gyre_loop *loop, const struct gyre_loop_options *o
     const uint32_t posts = options->post_capacity != 0 ? options->post_capacity : DEFAULT_POSTS;
     int rc = check_options(options);
 
-    rc = rc < 0 ? rc : make_guard(loop);
-
     rc = rc < 0 ? rc : gyre__slots_init(&loop->slots);
-    rc = rc < 0 ? rc : gyre__posts_init(&loop->posts, power_of_two(posts));
+    rc = rc < 0 ? rc : gyre__posts_init(&loop->posts, gyre__power_of_two(posts));
     if (rc < 0) {
         return rc;
     }
@@ -154,10 +140,7 @@ static void free_loop(struct gyre_loop *loop)
     close_number(loop->wake_number);
     gyre__posts_fini(&loop->posts);
     gyre__slots_fini(&loop->slots);
-    if (loop->guard != NULL) {
-        munmap(loop->guard, sizeof(*loop->guard));
-    }
-    gyre__free(loop);
+    munmap(loop, sizeof(*loop));
 }
 
 int gyre_loop_create(struct gyre_loop **out_loop, const struct gyre_loop_options *options)
@@ -170,10 +153,11 @@ int gyre_loop_create(struct gyre_loop **out_loop, const struct gyre_loop_options
         return -EINVAL;
     }
     options = options != NULL ? options : &defaults;
-    loop = gyre__zalloc(sizeof(*loop));
+    loop = map_loop();
     if (loop == NULL) {
         return -ENOMEM;
     }
+    loop->owner = &gyre__thread_mark;
     loop->wake_number = -1;
     loop->reserve_number = -1;
     loop->timer_fd = -1;
@@ -437,7 +421,7 @@ int gyre_loop_post(struct gyre_loop *loop, gyre_post_fn fn, void *data)
     if (loop == NULL || fn == NULL) {
         return -EINVAL;
     }
-    if (!loop->guard->alive) {
+    if (loop->owner == NULL) {
         return GYRE_EFORK;
     }
     rc = gyre__posts_push(&loop->posts, fn, data);

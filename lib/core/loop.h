@@ -11,30 +11,30 @@
 
 #include <gyre/loop.h>
 
-/* Lives on a page of its own that the kernel empties in a forked child: there, nobody is the owner. */
-struct gyre__guard {
-    const char *owner;
-    uint32_t alive; /* 1 in the process that created the loop, 0 in a forked child */
-};
-
+/*
+ * A loop lives in a mapping of its own that the kernel empties in a forked child: there it has no
+ * owner, so that a child that touches it is refused, whatever the parent does with it.
+ * What every message touches comes first.
+ */
 struct gyre_loop {
-    struct gyre__guard *guard;
+    const char *owner; /* of the thread that created it; NULL in a forked child */
     const struct gyre__backend *backend;
     void *driver;
-    uint64_t now_ns;
     struct gyre_link results; /* ops in state READY, in order */
     struct gyre_link tries;   /* ops in state TRY, in order */
     struct gyre_link later;   /* ops in state TRY that have had their share of this turn */
     size_t received;          /* bytes received by system calls in this turn */
-    struct gyre__slots slots;
-    struct gyre_loop_stats stats;
     size_t active_ops;
-    size_t background_ops; /* of these, the loop's own */
-    size_t timers;         /* active */
-    size_t background_timers;
     size_t fds;
-    size_t refs;
+    struct gyre__slots slots;
+    struct gyre__pool pool;
+    struct gyre_loop_stats stats;
+
+    uint64_t now_ns;
     uint64_t busy_poll_ns;
+    size_t timers; /* active */
+    size_t background_timers;
+    size_t refs;
     uint8_t running;
     uint8_t stopping;
     int timer_fd; /* embedded: readable at the next deadline */
@@ -47,7 +47,6 @@ struct gyre_loop {
     char why[160]; /* why this driver */
     struct gyre_fd wake_fd;
     struct gyre_op wake_op;
-    struct gyre__pool pool;
     struct gyre__posts posts;
     struct gyre__wheel wheel;
 };
@@ -65,8 +64,7 @@ int gyre__loop_refused(const struct gyre_loop *loop);
 /* 0 on the loop's thread, else GYRE_ETHREAD or GYRE_EFORK. */
 static inline int gyre__loop_check(const struct gyre_loop *loop)
 {
-    /* Equal owners imply alive: in a child the owner is NULL, which no thread is. */
-    if (__builtin_expect(loop->guard->owner == &gyre__thread_mark, 1)) {
+    if (__builtin_expect(loop->owner == &gyre__thread_mark, 1)) {
         return 0;
     }
     return gyre__loop_refused(loop);

@@ -46,26 +46,6 @@ const uint8_t gyre__op_may_follow[GYRE__OP_STATE_COUNT] = {
 
 /* ---- begin ---- */
 
-int gyre__op_check(const struct gyre_op *op, const struct gyre_loop *loop, const struct gyre_fd *fd)
-{
-    int rc;
-
-    if (op == NULL || op->fn == NULL || loop == NULL) {
-        return -EINVAL;
-    }
-    rc = gyre__loop_check(loop);
-    if (rc < 0) {
-        return rc;
-    }
-    if (op->state != GYRE__OP_IDLE) {
-        return -EBUSY;
-    }
-    if (fd != NULL && fd->state != GYRE__FD_OPEN) {
-        return fd->state == GYRE__FD_CLOSING ? GYRE_ECLOSING : -EINVAL;
-    }
-    return 0;
-}
-
 /* Its turn has come: the driver's from now on. */
 static void arm(struct gyre_op *op)
 {

@@ -6,6 +6,7 @@
 #include "core/kinds.h"
 #include "core/loop.h"
 
+#include <errno.h>
 #include <gyre/op.h>
 
 enum gyre__op_state {
@@ -57,8 +58,27 @@ static inline void gyre__op_set_state(struct gyre_op *op, enum gyre__op_state st
 }
 
 /* Begin an operation whose arguments are set: it takes its turn on its descriptor. */
-int gyre__op_check(const struct gyre_op *op, const struct gyre_loop *loop,
-                   const struct gyre_fd *fd);
+static inline int gyre__op_check(const struct gyre_op *op, const struct gyre_loop *loop,
+                                 const struct gyre_fd *fd)
+{
+    int rc;
+
+    if (op == NULL || op->fn == NULL || loop == NULL) {
+        return -EINVAL;
+    }
+    rc = gyre__loop_check(loop);
+    if (rc < 0) {
+        return rc;
+    }
+    if (op->state != GYRE__OP_IDLE) {
+        return -EBUSY;
+    }
+    if (fd != NULL && fd->state != GYRE__FD_OPEN) {
+        return fd->state == GYRE__FD_CLOSING ? GYRE_ECLOSING : -EINVAL;
+    }
+    return 0;
+}
+
 int gyre__op_begin(struct gyre_op *op, enum gyre_op_kind kind, struct gyre_loop *loop,
                    struct gyre_fd *fd, uint32_t flags);
 

@@ -301,7 +301,7 @@ static int pool_is_short(const struct gyre__pool *pool)
 {
     const uint32_t left = pool->count[GYRE__BLOCK_FREE] + pool->max - pool->total;
 
-    return left < (pool->max + 3) / 4;
+    return 4 * left < pool->max;
 }
 
 static struct copy *copy_out(struct gyre__pool *pool, const struct gyre_lease *lent)

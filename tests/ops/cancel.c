@@ -438,7 +438,7 @@ static void cancel_of_ten_thousand_ends_each_once_and_the_loop_returns(void)
     struct trial *trials = calloc(CROWD, sizeof *trials);
     struct gyre_fd *fds = calloc(CROWD_FDS, sizeof *fds);
     int peers[CROWD_FDS];
-    uint8_t bytes[CROWD];
+    uint8_t bytes[CROWD] = {0};
 
     assert_non_null(trials);
     assert_non_null(fds);

@@ -221,7 +221,7 @@ static void close_with_everything_pending_ends_each_and_itself_last(void)
 {
     struct line line;
     struct trial trials[15];
-    uint8_t data[15][16];
+    uint8_t data[15][16] = {{0}};
     size_t n = 0;
 
     for (size_t i = 0; i < TEST_COUNT(trials); i++) {
@@ -445,6 +445,7 @@ static void close_of_a_duplicated_descriptor_leaves_no_phantom_events(void)
     struct line line;
     struct trial receiving;
     static struct reader reader;
+    struct gyre_fd next;
     int pair[2];
 
     line_open(&line, test_unix_pair);
@@ -455,12 +456,13 @@ static void close_of_a_duplicated_descriptor_leaves_no_phantom_events(void)
     trial_turns(line.loop, 2);
     line_start_close(&line, 0);
     assert_int_equal(trial_end(line.loop, &line.closing), 0);
+    memset(&line.fd, 0xff, sizeof line.fd); /* as if freed */
     wire_send_stream(line.peer, 10, 0);
     assert_true(trial_idle_turns(line.loop, 10 * GYRE_MSEC) <= 10);
     test_unix_pair(pair);
     assert_int_equal(pair[0], number);
-    trial_attach(line.loop, &line.fd, pair[0]);
-    reader_start(&reader, &line.fd, READER_MULTISHOT, 0);
+    trial_attach(line.loop, &next, pair[0]);
+    reader_start(&reader, &next, READER_MULTISHOT, 0);
     for (uint64_t i = 0; i < 10; i++) {
         wire_send_stream(line.peer, 10, 10 + 10 * i);
         trial_turns(line.loop, 2);
@@ -470,9 +472,10 @@ static void close_of_a_duplicated_descriptor_leaves_no_phantom_events(void)
     }
     assert_int_equal(wire_take_stream(copy, 200, 0), 110);
     close(copy);
-    trial_close(line.loop, &line.fd);
+    trial_close(line.loop, &next);
     close(pair[1]);
-    line_close(&line);
+    close(line.peer);
+    test_loop_end(line.loop);
 }
 
 /* X13: SHUTDOWN ends the connection although the description lives on elsewhere. */

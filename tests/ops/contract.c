@@ -589,7 +589,7 @@ static void contract_07_at_most_one_send_and_one_receive_are_with_the_kernel(voi
     struct gyre_loop *loop = test_loop();
     struct gyre_fd fd;
     struct trial trials[20];
-    uint8_t bytes[20];
+    uint8_t bytes[20] = {0};
     int pair[2];
 
     test_unix_pair(pair);

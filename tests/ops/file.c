@@ -5,9 +5,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -55,6 +57,31 @@ static void file_written_at_offsets_reads_back(void)
     assert_int_equal(do_read(loop, &fd, data, sizeof data, 10000), 0);
     assert_int_equal(do_read(loop, &fd, data, sizeof data, 99999), 0);
     assert_int_equal(do_write(loop, &fd, data, 0, 5), 0);
+    trial_close(loop, &fd);
+    test_loop_end(loop);
+}
+
+/* A write that the file system cuts short goes on behind what it wrote, and then says how far. */
+static void file_write_over_the_size_limit_is_cut_short(void)
+{
+    struct gyre_loop *loop = test_loop();
+    struct gyre_fd fd;
+    struct rlimit before;
+    uint8_t data[10000];
+
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    const struct rlimit limit = {.rlim_cur = 6000, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_true(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    attach_file(loop, &fd);
+    wire_fill(data, sizeof data, 0);
+    for (uint64_t offset = 0; offset <= 2000; offset += 1000) {
+        assert_int_equal(do_write(loop, &fd, data, sizeof data, offset), 6000 - offset);
+    }
+    assert_int_equal(do_write(loop, &fd, data, sizeof data, 6000), -EFBIG);
+    assert_int_equal(do_read(loop, &fd, data, sizeof data, 0), 6000);
+    wire_check(data + 2000, 4000, 0);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     trial_close(loop, &fd);
     test_loop_end(loop);
 }
@@ -428,6 +455,7 @@ int main(void)
 {
     static const struct test_case cases[] = {
         TEST_CASE(file_written_at_offsets_reads_back),
+        TEST_CASE(file_write_over_the_size_limit_is_cut_short),
         TEST_CASE(file_current_position_moves_on),
         TEST_CASE(file_many_started_at_once_end_in_order),
         TEST_CASE(file_pipe_read_waits_for_data_and_sees_the_end),

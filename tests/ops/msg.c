@@ -323,6 +323,7 @@ union control {
 
 static void put_descriptor(struct msghdr *msg, union control *control, int number)
 {
+    memset(control, 0, sizeof *control);
     control->header = (struct cmsghdr){
         .cmsg_len = CMSG_LEN(sizeof number), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
     memcpy(CMSG_DATA(&control->header), &number, sizeof number);

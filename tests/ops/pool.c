@@ -365,6 +365,7 @@ static void pool_is_conserved_through_random_lives(void)
     }
     for (size_t i = 0; i < 16; i++) {
         if (keepers[i] != NULL) {
+            keepers[i]->keep = 0; /* more may come before it is closed */
             keeper_release_all(keepers[i], &seed);
             keeper_close(keepers[i]);
         }

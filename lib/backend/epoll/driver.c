@@ -28,9 +28,8 @@
 #include <unistd.h>
 
 enum {
-    EVENTS_MAX = 512,    /* 6 KiB; more events than this take another turn */
-    TRIES_PER_TURN = 16, /* accepts of one operation */
-    ZEROES_MAX = 16,     /* sends in a row that took nothing and gave no error */
+    EVENTS_MAX = 512,      /* 6 KiB; more events than this take another turn */
+    ACCEPTS_PER_TURN = 16, /* accepts of one operation */
 };
 
 #define REGISTRATION (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET)
@@ -155,13 +154,18 @@ static void await_edge(struct gyre_op *op)
 /* Try once. Returns 1 with the final result, 0 to try again at once, GYRE__NOT_YET to wait. */
 static int try_once(struct gyre_op *op, int32_t *out_result)
 {
-    const size_t left = gyre__op_continues(op) ? gyre__op_left(op) : 0;
     const int rc = gyre__kind_of(op)->attempt(op);
+    size_t left;
 
     op->loop->stats.syscalls++;
     if (rc == GYRE__NOT_YET) {
         return GYRE__NOT_YET;
     }
+    if (op->kind == GYRE_OP_SEND && op->done == 0 && rc == (int)op->arg.io.len) {
+        *out_result = rc; /* the whole of it at once, as nearly always */
+        return 1;
+    }
+    left = gyre__op_continues(op) ? gyre__op_left(op) : 0;
     *out_result = gyre__op_outcome(op, rc);
     if (rc < 0 || !gyre__op_continues(op) ||
         (rc == 0 && gyre__kind_of(op)->direction == GYRE__DIR_IN)) {
@@ -189,7 +193,7 @@ static int try_op(struct gyre_op *op, int32_t *out_result)
 
         rc = try_once(op, out_result);
         zeroes += rc == 0 && op->done == before;
-    } while (rc == 0 && zeroes < ZEROES_MAX);
+    } while (rc == 0 && zeroes < GYRE__ZEROES_MAX);
     if (rc == GYRE__NOT_YET) {
         gyre__fd_note_empty(op);
         return 0;
@@ -235,7 +239,7 @@ static int accept_once(struct gyre_op *op)
 
 static void accept_some(struct gyre_op *op)
 {
-    for (int tries = 0; tries < TRIES_PER_TURN; tries++) {
+    for (int tries = 0; tries < ACCEPTS_PER_TURN; tries++) {
         if (!accept_once(op)) {
             return;
         }
@@ -299,20 +303,23 @@ static void close_resume(struct gyre_op *op)
 
 static void epoll_arm(struct gyre_op *op)
 {
+    const uint8_t direction = gyre__kind_of(op)->direction;
     int32_t result;
 
-    if (op->kind == GYRE_OP_CLOSE) {
+    if (direction == GYRE__DIR_OUT && (op->fd->ready & GYRE__DIR_OUT)) {
+        if (try_op(op, &result)) {
+            gyre__op_ready(op, result);
+        } else {
+            await_edge(op);
+        }
+    } else if (op->kind == GYRE_OP_CLOSE) {
         gyre__op_try_later(op); /* behind the last callbacks of the descriptor's operations */
     } else if (op->kind == GYRE_OP_POLL) {
         poll_arm(op);
     } else if (op->kind == GYRE_OP_ACCEPT && !(op->fd->flags & GYRE__FD_REGISTERED)) {
         gyre__op_try_later(op); /* once: what does not listen is found out, not waited for */
-    } else if (!(op->fd->ready & gyre__kind_of(op)->direction)) {
-        await_edge(op);
-    } else if (gyre__kind_of(op)->direction == GYRE__DIR_IN) {
+    } else if (op->fd->ready & direction) {
         gyre__op_try_later(op);
-    } else if (try_op(op, &result)) {
-        gyre__op_ready(op, result);
     } else {
         await_edge(op);
     }

@@ -12,19 +12,10 @@
 #include "backend/uring/bufring.h"
 
 #include "base/assert.h"
+#include "base/bits.h"
 
 #include <errno.h>
 #include <sys/mman.h>
-
-static uint32_t power_of_two(uint32_t least)
-{
-    uint32_t power = 1;
-
-    while (power < least) {
-        power *= 2;
-    }
-    return power;
-}
 
 static int map_ring(struct gyre__bufring *bufring, uint32_t entries)
 {
@@ -46,7 +37,7 @@ int gyre__bufring_init(struct gyre__bufring *bufring, struct gyre__ring *ring,
                        struct gyre__pool *pool, int incremental)
 {
     const uint32_t chunks = incremental ? 1 : GYRE__POOL_CHUNKS_MAX;
-    const uint32_t entries = power_of_two(pool->max * chunks);
+    const uint32_t entries = gyre__power_of_two(pool->max * chunks);
     struct gyre__buf_reg registration = {.ring_entries = entries, .bgid = GYRE__BUFFER_GROUP};
     int rc = map_ring(bufring, entries);
 
@@ -78,7 +69,8 @@ void gyre__bufring_fini(struct gyre__bufring *bufring)
     }
 }
 
-static void add_block(struct gyre__bufring *bufring, const struct gyre__pool *pool, uint32_t block)
+static void publish_block(struct gyre__bufring *bufring, const struct gyre__pool *pool,
+                          uint32_t block)
 {
     const struct gyre__block *entry = &pool->table[block];
 
@@ -102,7 +94,7 @@ void gyre__bufring_fill(struct gyre__bufring *bufring, struct gyre__pool *pool)
         if (block == GYRE__BLOCK_NONE) {
             break;
         }
-        add_block(bufring, pool, block);
+        publish_block(bufring, pool, block);
     }
     if (bufring->tail != before) {
         /* Release: the entries before the tail that makes them the kernel's. */

@@ -20,8 +20,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ZEROES_MAX = 16 }; /* sends in a row that took nothing and gave no error */
-
 #define ERESTARTSYS 512 /* the kernel's own code for "interrupted", which leaks at times */
 
 /* ---- completion ---- */
@@ -39,7 +37,7 @@ static int is_interrupt(int32_t res)
 /* Of a transfer that takes nothing and says nothing: give up after a while. */
 static int gives_up(struct gyre_op *op)
 {
-    return ++op->result > ZEROES_MAX;
+    return ++op->result > GYRE__ZEROES_MAX;
 }
 
 /* A transfer or a single result. */

@@ -24,7 +24,7 @@ static struct {
     uint8_t buffers[BUFFERS][BUFFER_LEN];
 } memory;
 
-static void refuse(int error, const char *what)
+static void refused(int error, const char *what)
 {
     result.error = error;
     result.failed = what;
@@ -101,7 +101,7 @@ static void arm_recv(struct gyre__ring *ring, int socket, int multishot)
 }
 
 /* Receive one message. Returns the completion's flags, or an error. */
-static int receive(struct gyre__ring *ring, int peer, uint8_t byte)
+static int receive_one(struct gyre__ring *ring, int peer, uint8_t byte)
 {
     struct gyre__cqe cqe;
     int rc;
@@ -126,14 +126,14 @@ static int try_receives(struct gyre__ring *ring, const int pair[2], int incremen
     int second;
 
     arm_recv(ring, pair[0], 1);
-    first = receive(ring, pair[1], 'a');
+    first = receive_one(ring, pair[1], 'a');
     if (first < 0) {
         return first;
     }
     if (!(first & IORING_CQE_F_MORE)) {
         return -EIO;
     }
-    second = receive(ring, pair[1], 'b');
+    second = receive_one(ring, pair[1], 'b');
     if (second < 0) {
         return second;
     }
@@ -188,7 +188,7 @@ static void probe_ring(struct gyre__ring *ring)
     int rc = try_nop(ring);
 
     if (rc < 0) {
-        refuse(rc, "io_uring_enter");
+        refused(rc, "io_uring_enter");
         return;
     }
     rc = gyre__ring_register(ring);
@@ -214,7 +214,7 @@ static void probe(void)
     const int rc = gyre__ring_init(&ring, ENTRIES, 2 * ENTRIES);
 
     if (rc < 0) {
-        refuse(rc, "io_uring_setup");
+        refused(rc, "io_uring_setup");
         return;
     }
     probe_ring(&ring);

@@ -136,7 +136,8 @@ static void pause_if_due(struct gyre_op *op)
     }
 }
 
-static void deliver(struct gyre_op *op, const struct gyre__cqe *cqe, const struct gyre_lease *lease)
+static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
+                          const struct gyre_lease *lease)
 {
     struct gyre__pool *pool = &op->loop->pool; /* the operation may be gone after its callback */
 
@@ -192,7 +193,7 @@ void gyre__uring_received(struct gyre_op *op, const struct gyre__cqe *cqe)
     }
     if (cqe->res > 0) {
         gyre_assert(leased);
-        deliver(op, cqe, &lease);
+        deliver_slice(op, cqe, &lease);
     } else if (!(cqe->flags & IORING_CQE_F_MORE)) {
         ended(op, cqe->res);
     }

@@ -18,11 +18,11 @@ enum {
     SQ_SMALL = 64,     /* where memory is short */
 };
 
-static _Thread_local char refusal[160];
+static _Thread_local char last_refusal[160];
 
 const char *gyre__uring_refusal(void)
 {
-    return refusal;
+    return last_refusal;
 }
 
 static const char *hint(int error)
@@ -42,13 +42,13 @@ static const char *hint(int error)
     }
 }
 
-/* Without descriptors the other driver would not start either: that is no refusal. */
+/* Without descriptors the other driver would not start either: that is no last_refusal. */
 static int refuse(int error, const char *what)
 {
     if (error == -EMFILE || error == -ENFILE) {
         return error;
     }
-    snprintf(refusal, sizeof(refusal), "%s was refused: %s%s", what, gyre_strerror(error),
+    snprintf(last_refusal, sizeof(last_refusal), "%s was refused: %s%s", what, gyre_strerror(error),
              hint(error));
     return GYRE_ENOURING;
 }
@@ -147,7 +147,7 @@ int gyre__uring_init(struct gyre_loop *loop, const struct gyre_loop_options *opt
     struct gyre__uring *uring;
     int rc;
 
-    refusal[0] = '\0';
+    last_refusal[0] = '\0';
     gyre__uring_probe(&probe);
     if (probe.error < 0) {
         return refuse(probe.error, probe.failed);
