@@ -31,16 +31,19 @@ struct gyre_fd {
     uint8_t armed;
     uint32_t slot;
     uint32_t generation;
+    uint32_t lent;
+    uint32_t average;
 };
 
 /**
  * gyre_fd_init() - attach an open file descriptor to a loop.
  * @fd: storage.  @loop: the loop that will work on it.  @number: an open descriptor: a socket, pipe,
  *      eventfd, terminal or file. It should be close-on-exec; blocking or not does not matter.
- * Returns: 0, -EINVAL (NULL, negative number), -EBADF (not open), GYRE_ETHREAD, GYRE_EFORK. On
- *          failure the descriptor stays the caller's.
+ * Returns: 0, -EINVAL (NULL, negative number), -EBADF (not open), -ENOMEM, GYRE_ETHREAD,
+ *          GYRE_EFORK. On failure the descriptor stays the caller's.
  * Ownership: the descriptor belongs to the library until gyre_op_close() or gyre_fd_detach(): do
- *            not close(2) it meanwhile. The epoll driver may set O_NONBLOCK on it.
+ *            not close(2) it meanwhile. The library may set O_NONBLOCK on it: the epoll driver for
+ *            what has no other way not to block, io_uring for Unix connects and while it sheds.
  * Thread: loop thread only.   Limits: RLIMIT_NOFILE.
  * Source: docs/fd.md; epoll_ctl(2).
  */
@@ -67,7 +70,7 @@ GYRE_API int gyre_fd_number(const struct gyre_fd *fd);
 /**
  * gyre_fd_cancel() - request the cancellation of every operation on a descriptor.
  * @fd: attached.
- * Returns: how many operations were asked to end, -EINVAL (not attached), GYRE_ETHREAD, GYRE_EFORK.
+ * Returns: how many operations are active and have been asked to end, -EINVAL (not attached), GYRE_ETHREAD, GYRE_EFORK.
  * Thread: loop thread only.
  * Source: docs/contract.md, line 3.
  */

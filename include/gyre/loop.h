@@ -53,11 +53,13 @@ enum gyre_run_mode {
  * @features_off: GYRE_FEATURE_* bits not to use although the kernel has them: for tests, and to
  *     work around a kernel.
  * @sq_entries: submission queue slots, 8..32768, rounded up to a power of two; default 256.
- * @cq_entries: completion queue slots, >= 2 * sq_entries, ..65536; default 4096.
- * @post_capacity: posts that can wait, rounded up to a power of two; default 4096.
+ * @cq_entries: completion queue slots, >= 2 * sq_entries, ..65536; default 4096, or
+ *     2 * sq_entries if that is more.
+ * @post_capacity: posts that can wait, ..1,048,576, rounded up to a power of two; default 4096.
  * @busy_poll_ns: how long to spin before sleeping; default 0. Costs a core, saves a wake-up.
  * @pool_min, @pool_max: bytes of the receive pool at rest and at most; defaults 1 MiB and 16 MiB.
- * @pool_block: bytes in a block, a power of two, 4 KiB..1 MiB; default 256 KiB.
+ * @pool_block: bytes in a block, a power of two, 4 KiB..1 MiB; default 256 KiB. @pool_min is at least
+ *     two blocks, @pool_max at most 1,024.
  * @pool_quota: bytes a connection may retain before reading from it waits; default 256 KiB.
  * Returns: (a type).   Thread: any.   Source: docs/loop.md; docs/pool.md.
  */
@@ -87,7 +89,8 @@ GYRE_API GYRE_MUST_CHECK int gyre_loop_create(struct gyre_loop **out_loop,
                                               const struct gyre_loop_options *options);
 
 /**
- * gyre_loop_refusal() - why the last gyre_loop_create() of this thread could not use io_uring.
+ * gyre_loop_refusal() - why io_uring could not be used by this thread's last gyre_loop_create() that got
+ *                       as far as choosing a driver.
  * Returns: a sentence, valid until the thread's next gyre_loop_create(); "" when it was not refused.
  * Thread: any.
  * Source: docs/loop.md.
@@ -119,7 +122,8 @@ GYRE_API int gyre_loop_run(struct gyre_loop *loop, enum gyre_run_mode mode);
 
 /**
  * gyre_loop_stop() - make gyre_loop_run() return after the turn it is in; when it is not running,
- *                    the next call returns at once.
+ *                    the next call returns at once (in the modes of one turn: after a turn that
+ *                    does not wait).
  * @loop: the loop.
  * Returns: nothing. What is active stays so; the next run resumes it.
  * Thread: loop thread only (asserted); from elsewhere, post a function that calls it.
@@ -208,8 +212,8 @@ GYRE_API void gyre_loop_wake(struct gyre_loop *loop);
  * gyre_loop_fd() - a descriptor that polls readable when gyre_loop_dispatch() has work, to embed the
  *                  loop in another event loop.
  * @loop: the loop.
- * Returns: the descriptor (the loop's, close-on-exec, the same each time), or -EMFILE, -ENFILE,
- *          -ENOMEM, GYRE_ETHREAD, GYRE_EFORK.
+ * Returns: the descriptor (the loop's, close-on-exec, the same each time), or -EINVAL (NULL),
+ *          -EMFILE, -ENFILE, -ENOMEM, GYRE_ETHREAD, GYRE_EFORK.
  * Thread: loop thread only.   Limits: call gyre_loop_dispatch() once after this, and after starting
  *          operations or timers outside the loop's own callbacks: it is what submits them.
  * Source: docs/loop.md; epoll(7).
@@ -217,7 +221,8 @@ GYRE_API void gyre_loop_wake(struct gyre_loop *loop);
 GYRE_API GYRE_MUST_CHECK int gyre_loop_fd(struct gyre_loop *loop);
 
 /**
- * gyre_loop_dispatch() - one turn without waiting, for an embedded loop: submits, runs callbacks,
+ * gyre_loop_dispatch() - turns without waiting while there is work, at most 8, for an embedded loop:
+ *                        submits, runs callbacks,
  *                        arms the descriptor of gyre_loop_fd() for the next deadline.
  * @loop: the loop.
  * Returns: as gyre_loop_run(loop, GYRE_RUN_NOWAIT).   Thread: loop thread only.
@@ -249,7 +254,7 @@ struct gyre_loop_info {
 /**
  * gyre_loop_info() - say which driver runs, which features are on, and why others are off.
  * @loop: the loop.  @out_info: filled in.
- * Returns: 0 or -EINVAL.   Thread: loop thread only.
+ * Returns: 0, -EINVAL, GYRE_ETHREAD, GYRE_EFORK.   Thread: loop thread only.
  * Source: docs/loop.md.
  */
 GYRE_API int gyre_loop_info(const struct gyre_loop *loop, struct gyre_loop_info *out_info);
@@ -293,7 +298,7 @@ struct gyre_loop_stats {
 /**
  * gyre_loop_stats() - read the counters.
  * @loop: the loop.  @out_stats: filled in.
- * Returns: 0 or -EINVAL.   Thread: loop thread only.
+ * Returns: 0, -EINVAL, GYRE_ETHREAD, GYRE_EFORK.   Thread: loop thread only.
  * Source: docs/loop.md.
  */
 GYRE_API int gyre_loop_stats(const struct gyre_loop *loop, struct gyre_loop_stats *out_stats);

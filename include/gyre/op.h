@@ -19,7 +19,7 @@
  * Every start function can return, and does nothing when it does: -EINVAL (an argument is NULL or
  * out of range, the operation or the descriptor was not initialised), -EBUSY (the operation is
  * active), GYRE_ECLOSING (the descriptor is being closed), -ENOMEM (no memory for the loop's table
- * of operations), GYRE_ETHREAD and GYRE_EFORK. What else can go wrong arrives as the result.
+ * of operations; never from gyre_op_close()), GYRE_ETHREAD and GYRE_EFORK. What else can go wrong arrives as the result.
  */
 #ifndef GYRE_OP_H
 #define GYRE_OP_H
@@ -114,10 +114,6 @@ struct gyre_op {
             size_t len;
             uint64_t offset;
         } io;
-        struct {
-            uint32_t lent;
-            uint32_t average;
-        } lease;
         struct {
             uint32_t events;
         } poll;

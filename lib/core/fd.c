@@ -21,6 +21,9 @@ int gyre_fd_init(struct gyre_fd *fd, struct gyre_loop *loop, int number)
     if (rc < 0) {
         return rc == -1 ? -errno : rc;
     }
+    if (gyre__loop_reserve(loop, 0, 1) < 0) {
+        return -ENOMEM;
+    }
     memset(fd, 0, sizeof(*fd));
     fd->loop = loop;
     fd->number = number;
@@ -54,6 +57,7 @@ int gyre_fd_detach(struct gyre_fd *fd, int *out_number)
         return -EBUSY;
     }
     fd->loop->backend->forget(fd);
+    gyre__fd_drop_name(fd);
     fd->loop->fds--;
     fd->state = GYRE__FD_CLOSED;
     *out_number = fd->number;
@@ -96,6 +100,21 @@ void gyre__fd_close(struct gyre_fd *fd, struct gyre_op *close)
     }
     gyre__list_append(&fd->ops, &close->fd_link);
     gyre__fd_step(fd);
+}
+
+void gyre__fd_take_name(struct gyre_fd *fd)
+{
+    if (fd->slot == 0) {
+        fd->slot = gyre__slots_take(&fd->loop->slots, fd, &fd->generation);
+    }
+}
+
+void gyre__fd_drop_name(struct gyre_fd *fd)
+{
+    if (fd->slot != 0) {
+        gyre__slots_release(&fd->loop->slots, fd->slot);
+        fd->slot = 0;
+    }
 }
 
 static int ask(struct gyre_fd *fd, int option)

@@ -344,11 +344,25 @@ static void advance_pieces(struct msghdr *msg, size_t len)
     msg->msg_controllen = 0;
 }
 
+void gyre__op_restore_control(struct gyre_op *op)
+{
+    struct msghdr *msg = &gyre__msg_op(op)->msg;
+
+    msg->msg_control = op->arg.io.data;
+    msg->msg_controllen = op->arg.io.len;
+}
+
 void gyre__op_advance(struct gyre_op *op, size_t len)
 {
     gyre_assert(len <= gyre__op_left(op));
     if (is_message(op)) {
-        advance_pieces(&gyre__msg_op(op)->msg, len);
+        struct msghdr *msg = &gyre__msg_op(op)->msg;
+
+        if (op->done == 0) {
+            op->arg.io.data = msg->msg_control;
+            op->arg.io.len = msg->msg_controllen;
+        }
+        advance_pieces(msg, len);
     }
     op->done += (uint32_t)len;
 }

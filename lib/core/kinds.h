@@ -53,6 +53,9 @@ size_t gyre__op_left(const struct gyre_op *op);
 /* Note @len more bytes moved. */
 void gyre__op_advance(struct gyre_op *op, size_t len);
 
+/* recvmsg: the control data that came with the first part, for the caller. */
+void gyre__op_restore_control(struct gyre_op *op);
+
 /* In sanitizer builds: the memory that the operation lends to the kernel is alive. */
 #if defined(GYRE__ASAN)
 void gyre__op_check_memory(const struct gyre_op *op);

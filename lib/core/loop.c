@@ -272,25 +272,29 @@ static int sleep_or_poll(struct gyre_loop *loop, uint64_t deadline_ns)
     return rc;
 }
 
-/* All that are due come out first, so that a timer started by a callback waits for the next turn. */
-static void run_timers(struct gyre_loop *loop)
+/* What is due comes out before any callback runs, so that a timer which one of them starts, however
+ * short, waits for the next turn. */
+static void take_due(struct gyre_loop *loop, struct gyre_link *out_due)
 {
-    struct gyre_link due;
-    struct gyre_alarm *alarm;
-
+    gyre__list_init(out_due);
     if (gyre__wheel_next(&loop->wheel) > loop->now_ns) {
         return;
     }
-    gyre__list_init(&due);
     for (int i = 0; i < TIMER_BUDGET; i++) {
-        alarm = gyre__wheel_pop(&loop->wheel, loop->now_ns);
+        struct gyre_alarm *alarm = gyre__wheel_pop(&loop->wheel, loop->now_ns);
+
         if (alarm == NULL) {
             break;
         }
-        gyre__list_append(&due, &alarm->link);
+        gyre__list_append(out_due, &alarm->link);
     }
-    while (!gyre__list_empty(&due)) {
-        alarm = gyre_container_of(due.next, struct gyre_alarm, link);
+}
+
+static void fire(struct gyre_link *due)
+{
+    while (!gyre__list_empty(due)) {
+        struct gyre_alarm *alarm = gyre_container_of(due->next, struct gyre_alarm, link);
+
         gyre__list_remove(&alarm->link);
         alarm->fire(alarm);
     }
@@ -309,6 +313,7 @@ static void run_posts(struct gyre_loop *loop)
 
 static int turn(struct gyre_loop *loop, int may_wait)
 {
+    struct gyre_link due;
     int rc;
 
     loop->stats.turns++;
@@ -320,9 +325,10 @@ static int turn(struct gyre_loop *loop, int may_wait)
         return rc;
     }
     gyre_loop_update_now(loop);
+    take_due(loop, &due);
     loop->backend->dispatch(loop);
     gyre__op_dispatch(loop, READY_BUDGET);
-    run_timers(loop);
+    fire(&due);
     run_posts(loop);
     gyre__op_dispatch(loop, READY_BUDGET);
     gyre__pool_rest(&loop->pool);
@@ -441,6 +447,9 @@ void gyre_loop_wake(struct gyre_loop *loop)
     const int error = errno;
     const uint64_t one = 1;
 
+    if (loop->owner == NULL) {
+        return; /* a forked child: the parent's loop is not its to wake */
+    }
     /* Fails only when the counter is full, and then the loop has been woken. */
     if (write(loop->wake_number, &one, sizeof(one)) < 0) {
         errno = error;
@@ -553,6 +562,9 @@ int gyre_loop_info(const struct gyre_loop *loop, struct gyre_loop_info *out_info
     if (loop == NULL || out_info == NULL) {
         return -EINVAL;
     }
+    if (gyre__loop_check(loop) < 0) {
+        return gyre__loop_check(loop);
+    }
     *out_info = (struct gyre_loop_info){
         .backend = loop->backend->id,
         .backend_name = loop->backend->name,
@@ -568,6 +580,9 @@ int gyre_loop_stats(const struct gyre_loop *loop, struct gyre_loop_stats *out_st
 {
     if (loop == NULL || out_stats == NULL) {
         return -EINVAL;
+    }
+    if (gyre__loop_check(loop) < 0) {
+        return gyre__loop_check(loop);
     }
     *out_stats = loop->stats;
     return 0;

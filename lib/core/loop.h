@@ -61,6 +61,13 @@ extern _Thread_local char gyre__thread_mark
 
 int gyre__loop_refused(const struct gyre_loop *loop);
 
+/* Have names for so many more operations and descriptors: one each, one for each descriptor's close,
+ * and a few for the loop's own. Returns 1 if it had to allocate, 0, or -ENOMEM. */
+static inline int gyre__loop_reserve(struct gyre_loop *loop, size_t ops, size_t fds)
+{
+    return gyre__slots_reserve(&loop->slots, loop->active_ops + ops + 2 * (loop->fds + fds) + 4);
+}
+
 /* 0 on the loop's thread, else GYRE_ETHREAD or GYRE_EFORK. */
 static inline int gyre__loop_check(const struct gyre_loop *loop)
 {

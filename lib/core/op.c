@@ -74,9 +74,9 @@ static void take_turn(struct gyre_op *op)
 int gyre__op_begin(struct gyre_op *op, enum gyre_op_kind kind, struct gyre_loop *loop,
                    struct gyre_fd *fd, uint32_t flags)
 {
-    /* A name for each active operation and each descriptor, this one and the loop's own included: names
-     * are taken later, when nothing may fail any more. */
-    const int rc = gyre__slots_reserve(&loop->slots, loop->active_ops + loop->fds + 4);
+    /* Names are taken later, when nothing may fail any more. The room for a close was reserved when its
+     * descriptor was attached: an end must not need memory. */
+    const int rc = kind == GYRE_OP_CLOSE ? 0 : gyre__loop_reserve(loop, 1, 0);
 
     if (rc < 0) {
         return rc;
@@ -135,10 +135,17 @@ void gyre__op_feed_starved(struct gyre_loop *loop)
     }
 }
 
-void gyre__op_lent_less(struct gyre_op *op)
+void gyre__fd_lent_less(struct gyre_fd *fd)
 {
-    if (op->state == GYRE__OP_HELD && op->arg.lease.lent <= op->loop->pool.quota / 2) {
-        gyre__op_try_later(op);
+    if (fd->lent > fd->loop->pool.quota / 2) {
+        return;
+    }
+    for (struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
+        struct gyre_op *op = gyre__op_on(fd, link);
+
+        if (op->state == GYRE__OP_HELD) {
+            gyre__op_try_later(op);
+        }
     }
 }
 
@@ -219,6 +226,7 @@ static void leave_fd(struct gyre_op *op)
     if (op->kind == GYRE_OP_CLOSE) {
         gyre_assert(gyre__list_empty(&fd->ops));
         fd->state = GYRE__FD_CLOSED;
+        gyre__fd_drop_name(fd);
         fd->loop->fds--;
         return;
     }
@@ -256,6 +264,9 @@ void gyre__op_finish(struct gyre_op *op, int32_t result, const struct gyre_lease
     loop->stats.finished[op->kind]++;
     if (op->fd != NULL) {
         leave_fd(op);
+    }
+    if (op->kind == GYRE_OP_RECVMSG && op->done > 0) {
+        gyre__op_restore_control(op);
     }
     call(op, result, 0, lease);
 }

@@ -30,7 +30,6 @@ enum gyre__op_state {
 #define GYRE__OP_BACKGROUND (1u << 12) /* the loop's own: does not keep it alive */
 #define GYRE__OP_SHUT       (1u << 13) /* close: shutdown(2) has been done */
 #define GYRE__OP_TURN       (1u << 14) /* has its direction of the descriptor */
-#define GYRE__OP_BULK       (1u << 15) /* io_uring: its data comes in large pieces */
 
 /* struct gyre_fd */
 enum gyre__fd_state { GYRE__FD_NONE = 0, GYRE__FD_OPEN = 0x51, GYRE__FD_CLOSING, GYRE__FD_CLOSED };
@@ -42,6 +41,7 @@ enum gyre__fd_state { GYRE__FD_NONE = 0, GYRE__FD_OPEN = 0x51, GYRE__FD_CLOSING,
 #define GYRE__FD_SOCKET     (1u << 4)
 #define GYRE__FD_STREAM     (1u << 5)
 #define GYRE__FD_TCP        (1u << 6)
+#define GYRE__FD_BULK       (1u << 7) /* io_uring: its data comes in large pieces */
 
 /* gyre_fd.ready: directions as enum gyre__direction, and: */
 #define GYRE__READY_END \
@@ -129,11 +129,16 @@ void gyre__fd_step(struct gyre_fd *fd);
 /* As gyre_op_cancel(), for an active operation. */
 void gyre__op_request_end(struct gyre_op *op);
 
-/* Pool: the caller of a receive retains less than before. */
-void gyre__op_lent_less(struct gyre_op *op);
+/* A name for a descriptor, if it has none: by it events and leases find it as long as it lasts. Room
+ * was reserved when it was attached. */
+void gyre__fd_take_name(struct gyre_fd *fd);
+void gyre__fd_drop_name(struct gyre_fd *fd);
+
+/* Pool: what came from a descriptor is retained less than before. */
+void gyre__fd_lent_less(struct gyre_fd *fd);
 static inline int gyre__op_over_quota(const struct gyre_op *op)
 {
-    return op->arg.lease.lent > op->loop->pool.quota;
+    return op->fd->lent > op->loop->pool.quota;
 }
 
 /* Loop: operations that starve get another try while there are blocks. */
@@ -172,7 +177,7 @@ enum gyre__received gyre__receive_direct(struct gyre_op *op);
 /* A moving average of what one receive brings, over about 8 of them. */
 static inline void gyre__op_note_size(struct gyre_op *op, uint32_t len)
 {
-    op->arg.lease.average += len / 8 - op->arg.lease.average / 8;
+    op->fd->average += len / 8 - op->fd->average / 8;
 }
 
 /* What a try told of a descriptor. */

@@ -279,7 +279,7 @@ void gyre__pool_rest(struct gyre__pool *pool)
 
 /* ---- leases ---- */
 
-void gyre__pool_lend(struct gyre_op *owner, uint32_t block, size_t offset, size_t len,
+void gyre__pool_lend(struct gyre_fd *owner, uint32_t block, size_t offset, size_t len,
                      struct gyre_lease *out_lease)
 {
     struct gyre__pool *pool = &owner->loop->pool;
@@ -339,7 +339,7 @@ static void hold(struct gyre__pool *pool, struct gyre_lease *lease)
     pool->table[lease->block].leases++;
 }
 
-static struct gyre_op *owner_of(const struct gyre_lease *lease)
+static struct gyre_fd *owner_of(const struct gyre_lease *lease)
 {
     return gyre__slots_find(&lease->loop->slots,
                             gyre__name(lease->owner_slot, lease->owner_generation));
@@ -348,7 +348,7 @@ static struct gyre_op *owner_of(const struct gyre_lease *lease)
 int gyre_lease_retain(const struct gyre_lease *lent, struct gyre_lease *out_lease)
 {
     struct gyre_loop *loop;
-    struct gyre_op *owner;
+    struct gyre_fd *owner;
 
     if (lent == NULL || out_lease == NULL || lent->loop == NULL) {
         return -EINVAL;
@@ -361,7 +361,7 @@ int gyre_lease_retain(const struct gyre_lease *lent, struct gyre_lease *out_leas
     loop->pool.leases++;
     owner = owner_of(out_lease);
     if (owner != NULL) {
-        owner->arg.lease.lent += out_lease->held;
+        owner->lent += out_lease->held;
     }
     return 0;
 }
@@ -379,7 +379,7 @@ static void drop_copy(struct gyre__pool *pool, struct copy *copy)
 void gyre_lease_release(struct gyre_lease *lease)
 {
     struct gyre__pool *pool;
-    struct gyre_op *owner;
+    struct gyre_fd *owner;
 
     if (lease == NULL || lease->loop == NULL) {
         return;
@@ -395,9 +395,9 @@ void gyre_lease_release(struct gyre_lease *lease)
     }
     owner = owner_of(lease);
     if (owner != NULL) {
-        gyre_assert(owner->arg.lease.lent >= lease->held);
-        owner->arg.lease.lent -= lease->held;
-        gyre__op_lent_less(owner);
+        gyre_assert(owner->lent >= lease->held);
+        owner->lent -= lease->held;
+        gyre__fd_lent_less(owner);
     }
     lease->data = NULL;
     lease->len = 0;

@@ -52,7 +52,7 @@ void gyre__pool_use_chunks(struct gyre__pool *pool);
 uint32_t gyre__pool_take(struct gyre__pool *pool, int may_grow);
 
 /* Lend bytes of a block that the driver has, to @owner; ended by gyre__pool_unlend(). */
-void gyre__pool_lend(struct gyre_op *owner, uint32_t block, size_t offset, size_t len,
+void gyre__pool_lend(struct gyre_fd *owner, uint32_t block, size_t offset, size_t len,
                      struct gyre_lease *out_lease);
 void gyre__pool_unlend(struct gyre__pool *pool, uint32_t block);
 
@@ -73,11 +73,23 @@ static inline uint8_t *gyre__pool_at(const struct gyre__pool *pool, uint32_t blo
     return pool->memory + (size_t)block * pool->block_len + offset;
 }
 
-/* Whether a receive that starves could go on: a block is free, can be had, or is being filled. */
+/* Blocks in the kernel's ring of buffers: those with the driver, but for the one filled directly. */
+static inline uint32_t gyre__pool_in_ring(const struct gyre__pool *pool)
+{
+    return pool->count[GYRE__BLOCK_DRIVER] - (pool->current != GYRE__BLOCK_NONE);
+}
+
+/* Whether a direct receive finds a block: one is being filled, is free, or can be had. */
+static inline int gyre__pool_has_direct_room(const struct gyre__pool *pool)
+{
+    return pool->current != GYRE__BLOCK_NONE || pool->count[GYRE__BLOCK_FREE] != 0 ||
+           pool->total < pool->max;
+}
+
+/* Whether a receive that starves could go on, one way or the other. */
 static inline int gyre__pool_has_room(const struct gyre__pool *pool)
 {
-    return pool->count[GYRE__BLOCK_FREE] != 0 || pool->count[GYRE__BLOCK_DRIVER] != 0 ||
-           pool->total < pool->max;
+    return gyre__pool_has_direct_room(pool) || gyre__pool_in_ring(pool) > 0;
 }
 
 #endif

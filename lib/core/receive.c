@@ -33,7 +33,7 @@ static int recv_into(struct gyre_op *op, uint32_t block, struct gyre_lease *out_
     gyre__fd_note_received(op->fd, room, (size_t)got);
     gyre__op_note_size(op, (uint32_t)got);
     pool->table[block].used += (uint32_t)got;
-    gyre__pool_lend(op, block, used, (size_t)got, out_lease);
+    gyre__pool_lend(op->fd, block, used, (size_t)got, out_lease);
     return (int)got;
 }
 
@@ -97,9 +97,7 @@ enum gyre__received gyre__receive_direct(struct gyre_op *op)
     enum gyre__received what;
     int bytes = 0;
 
-    if (op->slot == 0) {
-        gyre__op_take_slot(op); /* by which leases know their owner */
-    }
+    gyre__fd_take_name(op->fd); /* by which leases know their owner */
     for (int tries = 0;
          tries < TRIES_PER_TURN && bytes < BYTES_PER_TURN && op->loop->received < BYTES_OF_ALL;
          tries++) {

@@ -145,8 +145,6 @@ int gyre_op_recv_lease(struct gyre_op *op, struct gyre_fd *fd, uint32_t flags)
     if (rc < 0) {
         return rc;
     }
-    op->arg.lease.lent = 0;
-    op->arg.lease.average = 0;
     return gyre__op_begin(op, GYRE_OP_RECV_LEASE, fd->loop, fd, flags);
 }
 

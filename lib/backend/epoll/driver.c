@@ -93,15 +93,6 @@ static int control(struct gyre_fd *fd, int what)
     return epoll_ctl(driver_of(fd->loop)->number, what, fd->number, &event) < 0 ? -errno : 0;
 }
 
-static void unname(struct gyre_fd *fd)
-{
-    if (fd->slot != 0) {
-        gyre__slots_release(&fd->loop->slots, fd->slot);
-        fd->slot = 0;
-    }
-    fd->flags &= (uint8_t)~GYRE__FD_REGISTERED;
-}
-
 static int register_fd(struct gyre_fd *fd)
 {
     int rc;
@@ -109,13 +100,10 @@ static int register_fd(struct gyre_fd *fd)
     if (fd->flags & GYRE__FD_PLAIN) {
         return 0;
     }
-    fd->slot = gyre__slots_take(&fd->loop->slots, fd, &fd->generation);
+    gyre__fd_take_name(fd);
     rc = control(fd, EPOLL_CTL_ADD);
     if (rc == -EEXIST) { /* the description is known under this number, from before a detach */
         rc = control(fd, EPOLL_CTL_MOD);
-    }
-    if (rc < 0) {
-        unname(fd);
     }
     if (rc == -EPERM) {
         fd->flags |= GYRE__FD_PLAIN;
@@ -129,8 +117,8 @@ static void epoll_forget(struct gyre_fd *fd)
 {
     if (fd->flags & GYRE__FD_REGISTERED) {
         control(fd, EPOLL_CTL_DEL);
+        fd->flags &= (uint8_t)~GYRE__FD_REGISTERED;
     }
-    unname(fd);
 }
 
 /* ---- trying ---- */
@@ -296,7 +284,7 @@ static void receive(struct gyre_op *op)
 
 static void close_resume(struct gyre_op *op)
 {
-    unname(op->fd); /* events still queued for it find nobody */
+    op->fd->flags &= (uint8_t)~GYRE__FD_REGISTERED; /* events still queued for it find nobody */
     op->loop->stats.syscalls++;
     gyre__op_finish(op, gyre__kind_of(op)->attempt(op), NULL);
 }

@@ -85,11 +85,13 @@ static void publish_block(struct gyre__bufring *bufring, const struct gyre__pool
 
 void gyre__bufring_fill(struct gyre__bufring *bufring, struct gyre__pool *pool)
 {
+    /* One less than the pool has at rest: a direct receive always finds one too. */
+    const uint32_t target = pool->min - 1;
     const uint16_t before = bufring->tail;
 
-    for (;;) {
+    while (gyre__pool_in_ring(pool) < target) {
         /* Grow only when the kernel has nothing left: what is lent comes back soon, as a rule. */
-        const uint32_t block = gyre__pool_take(pool, pool->count[GYRE__BLOCK_DRIVER] == 0);
+        const uint32_t block = gyre__pool_take(pool, gyre__pool_in_ring(pool) == 0);
 
         if (block == GYRE__BLOCK_NONE) {
             break;
@@ -115,7 +117,7 @@ static size_t place_of(const struct gyre__bufring *bufring, struct gyre__block *
 }
 
 int gyre__bufring_take(struct gyre__bufring *bufring, struct gyre__pool *pool,
-                       const struct gyre__cqe *cqe, struct gyre_op *owner,
+                       const struct gyre__cqe *cqe, struct gyre_fd *owner,
                        struct gyre_lease *out_lease)
 {
     const uint32_t id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;

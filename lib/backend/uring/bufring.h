@@ -25,7 +25,7 @@ void gyre__bufring_fill(struct gyre__bufring *bufring, struct gyre__pool *pool);
 
 /* Take a completion's buffer: a lease if it holds data and its owner is known. 1 if leased. */
 int gyre__bufring_take(struct gyre__bufring *bufring, struct gyre__pool *pool,
-                       const struct gyre__cqe *cqe, struct gyre_op *owner,
+                       const struct gyre__cqe *cqe, struct gyre_fd *owner,
                        struct gyre_lease *out_lease);
 
 #endif

@@ -29,26 +29,28 @@ enum {
 /* Which way the next receives go. */
 static int is_bulk(struct gyre_op *op)
 {
-    const uint32_t average = op->arg.lease.average;
+    const uint32_t average = op->fd->average;
 
     if (average >= BULK_FROM) {
-        op->flags |= GYRE__OP_BULK;
+        op->fd->flags |= GYRE__FD_BULK;
     } else if (average < BULK_UNTIL) {
-        op->flags &= (uint16_t)~GYRE__OP_BULK;
+        op->fd->flags &= (uint8_t)~GYRE__FD_BULK;
     }
-    return (op->flags & GYRE__OP_BULK) != 0;
+    return (op->fd->flags & GYRE__FD_BULK) != 0;
 }
 
 static int is_direct(struct gyre_op *op)
 {
     return (op->flags & GYRE__OP_POLLING) ||
-           !gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_BUFFER_RING) || is_bulk(op);
+           !gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_BUFFER_RING) ||
+           (is_bulk(op) && gyre__pool_has_direct_room(&op->loop->pool));
 }
 
 static void arm_ring(struct gyre_op *op)
 {
+    gyre__fd_take_name(op->fd); /* by which leases know their owner */
     gyre__bufring_fill(&gyre__uring_of(op->loop)->bufring, &op->loop->pool);
-    if (op->loop->pool.count[GYRE__BLOCK_DRIVER] == 0) {
+    if (gyre__pool_in_ring(&op->loop->pool) == 0) {
         gyre__op_starve(op);
         return;
     }
@@ -106,9 +108,17 @@ void gyre__uring_receive_direct(struct gyre_op *op)
     }
 }
 
+/* All blocks that direct receives could have are lent, but the ring has some. */
+static int must_use_ring(const struct gyre_op *op)
+{
+    return !gyre__pool_has_direct_room(&op->loop->pool) && gyre__pool_in_ring(&op->loop->pool) > 0;
+}
+
 void gyre__uring_recv_resume(struct gyre_op *op)
 {
-    if (is_direct(op) && (op->fd->ready & GYRE__DIR_IN) && !gyre__op_over_quota(op)) {
+    if ((op->flags & GYRE__OP_POLLING) && must_use_ring(op)) {
+        end_multishot(op);
+    } else if (is_direct(op) && (op->fd->ready & GYRE__DIR_IN) && !gyre__op_over_quota(op)) {
         gyre__uring_receive_direct(op);
     } else if (!(op->flags & GYRE__OP_POLLING)) {
         gyre__uring_recv_arm(op);
@@ -130,7 +140,9 @@ void gyre__uring_recv_go_on(struct gyre_op *op)
 /* A multishot in the kernel has to end: its caller holds too much, or its data has become bulk. */
 static void pause_if_due(struct gyre_op *op)
 {
-    if ((gyre__op_over_quota(op) || is_bulk(op)) &&
+    const int to_direct = is_bulk(op) && gyre__pool_has_direct_room(&op->loop->pool);
+
+    if ((gyre__op_over_quota(op) || to_direct) &&
         !(op->flags & (GYRE__OP_PAUSING | GYRE__OP_CANCELLED))) {
         end_multishot(op);
     }
@@ -184,7 +196,7 @@ void gyre__uring_received(struct gyre_op *op, const struct gyre__cqe *cqe)
     int leased = 0;
 
     if (cqe->flags & IORING_CQE_F_BUFFER) {
-        leased = gyre__bufring_take(&uring->bufring, &op->loop->pool, cqe, op, &lease);
+        leased = gyre__bufring_take(&uring->bufring, &op->loop->pool, cqe, op->fd, &lease);
     }
     if (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY) {
         op->fd->ready |= GYRE__DIR_IN;

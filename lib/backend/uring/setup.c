@@ -42,7 +42,7 @@ static const char *hint(int error)
     }
 }
 
-/* Without descriptors the other driver would not start either: that is no last_refusal. */
+/* Without descriptors the other driver would not start either: that is no refusal. */
 static int refuse(int error, const char *what)
 {
     if (error == -EMFILE || error == -ENFILE) {

@@ -11,9 +11,9 @@
 #include <sys/socket.h>
 
 enum {
-    /* From here on a send is tried by a system call: the data leaves while it is warm, and the memory
-     * is free at once, which is worth more than the call. */
-    DIRECT_SEND_LEAST = 32 << 10,
+    /* From here on, and on descriptors that receive in bulk, a send is tried by a system call: the data
+     * leaves while it is warm, and the memory is free at once, which is worth more than the call. */
+    DIRECT_SEND_LEAST = 24 << 10,
 };
 
 /* An entry named @name, or NULL if the queue is full and the kernel takes nothing now. */
@@ -142,7 +142,8 @@ static void attempt(struct gyre_op *op)
 
 static int sends_much(const struct gyre_op *op)
 {
-    return op->kind == GYRE_OP_SEND && op->arg.io.len >= DIRECT_SEND_LEAST;
+    return op->kind == GYRE_OP_SEND &&
+           (op->arg.io.len >= DIRECT_SEND_LEAST || (op->fd->flags & GYRE__FD_BULK));
 }
 
 /* Send what the socket takes now; the rest goes through the ring. */
