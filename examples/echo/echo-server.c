@@ -1,12 +1,13 @@
 /*
  * An echo server on gyre: the same program runs on io_uring and on epoll.
  *
- * It says what it wants, not how to wait for it: accept connections until told otherwise, receive on
- * each until it ends, send back what came. Each of these is an operation with a callback. Received
- * bytes are on loan from the loop's pool (a lease); they are sent from where they lie, and given back
- * when they have left. Sends of one connection leave in the order in which they were started, however
- * many there are. A peer that sends but does not read is not read from any more once it holds more
- * than its quota of the pool, so memory stays bounded and TCP slows the peer: nothing here does that.
+ * It says what it wants, not how to wait for it: accept connections until told otherwise, receive
+ * on each until it ends, send back what came. Each of these is an operation with a callback.
+ * Received bytes are on loan from the loop's pool (a lease); they are sent from where they lie, and
+ * given back when they have left. Sends of one connection leave in the order in which they were
+ * started, however many there are. A peer that sends but does not read is not read from any more
+ * once it holds more than its quota of the pool, so memory stays bounded and TCP slows the peer:
+ * nothing here does that.
  *
  * Right for: a server that wants the kernel's best interface without writing two servers.
  * Compare with echo-epoll.c and echo-uring.c, which do by hand what the library does here.

@@ -1,8 +1,8 @@
 /*
  * Memory. The library allocates when a loop is created, when its tables grow, and when a small
  * lease is copied out of a pool under pressure: never per message. All of it goes through one
- * replaceable allocator, except the loop itself, the receive pool and the io_uring queues, which are
- * mapped.
+ * replaceable allocator, except the loop itself, the receive pool and the io_uring queues, which
+ * are mapped.
  */
 #ifndef GYRE_ALLOC_H
 #define GYRE_ALLOC_H

@@ -37,8 +37,9 @@ struct gyre_fd {
 
 /**
  * gyre_fd_init() - attach an open file descriptor to a loop.
- * @fd: storage.  @loop: the loop that will work on it.  @number: an open descriptor: a socket, pipe,
- *      eventfd, terminal or file. It should be close-on-exec; blocking or not does not matter.
+ * @fd: storage.  @loop: the loop that will work on it.  @number: an open descriptor: a socket,
+ *      pipe, eventfd, terminal or file. It should be close-on-exec; blocking or not does not
+ *      matter.
  * Returns: 0, -EINVAL (NULL, negative number), -EBADF (not open), -ENOMEM, GYRE_ETHREAD,
  *          GYRE_EFORK. On failure the descriptor stays the caller's.
  * Ownership: the descriptor belongs to the library until gyre_op_close() or gyre_fd_detach(): do
@@ -70,7 +71,8 @@ GYRE_API int gyre_fd_number(const struct gyre_fd *fd);
 /**
  * gyre_fd_cancel() - request the cancellation of every operation on a descriptor.
  * @fd: attached.
- * Returns: how many operations are active and have been asked to end, -EINVAL (not attached), GYRE_ETHREAD, GYRE_EFORK.
+ * Returns: how many operations are active and have been asked to end, -EINVAL (not attached),
+ *          GYRE_ETHREAD, GYRE_EFORK.
  * Thread: loop thread only.
  * Source: docs/contract.md, line 3.
  */

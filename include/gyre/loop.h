@@ -58,8 +58,8 @@ enum gyre_run_mode {
  * @post_capacity: posts that can wait, ..1,048,576, rounded up to a power of two; default 4096.
  * @busy_poll_ns: how long to spin before sleeping; default 0. Costs a core, saves a wake-up.
  * @pool_min, @pool_max: bytes of the receive pool at rest and at most; defaults 1 MiB and 16 MiB.
- * @pool_block: bytes in a block, a power of two, 4 KiB..1 MiB; default 256 KiB. @pool_min is at least
- *     two blocks, @pool_max at most 1,024.
+ * @pool_block: bytes in a block, a power of two, 4 KiB..1 MiB; default 256 KiB. @pool_min is at
+ *     least two blocks, @pool_max at most 1,024.
  * @pool_quota: bytes a connection may retain before reading from it waits; default 256 KiB.
  * Returns: (a type).   Thread: any.   Source: docs/loop.md; docs/pool.md.
  */
@@ -89,9 +89,10 @@ GYRE_API GYRE_MUST_CHECK int gyre_loop_create(struct gyre_loop **out_loop,
                                               const struct gyre_loop_options *options);
 
 /**
- * gyre_loop_refusal() - why io_uring could not be used by this thread's last gyre_loop_create() that got
- *                       as far as choosing a driver.
- * Returns: a sentence, valid until the thread's next gyre_loop_create(); "" when it was not refused.
+ * gyre_loop_refusal() - why io_uring could not be used by this thread's last gyre_loop_create()
+ *                       that got as far as choosing a driver.
+ * Returns: a sentence, valid until the thread's next gyre_loop_create(); "" when it was not
+ *          refused.
  * Thread: any.
  * Source: docs/loop.md.
  */
@@ -112,8 +113,8 @@ GYRE_API int gyre_loop_destroy(struct gyre_loop *loop);
  * gyre_loop_run() - run callbacks.
  * @loop: the loop.  @mode: how long.
  * Returns: 1 if something is still active, 0 if nothing is; -EINVAL; GYRE_ENESTED (called from a
- *          callback); GYRE_ELOST (the kernel dropped completions for want of memory: the loop cannot
- *          know what is active any more; end the process); GYRE_ETHREAD; GYRE_EFORK.
+ *          callback); GYRE_ELOST (the kernel dropped completions for want of memory: the loop
+ *          cannot know what is active any more; end the process); GYRE_ETHREAD; GYRE_EFORK.
  * Thread: loop thread only.   Limits: GYRE_RUN_DEFAULT keeps on while a stop is not requested and
  *          operations, timers (not background ones), posts or gyre_loop_ref() keep the loop alive.
  * Source: docs/loop.md.
@@ -209,8 +210,8 @@ GYRE_API void gyre_loop_close_posts(struct gyre_loop *loop);
 GYRE_API void gyre_loop_wake(struct gyre_loop *loop);
 
 /**
- * gyre_loop_fd() - a descriptor that polls readable when gyre_loop_dispatch() has work, to embed the
- *                  loop in another event loop.
+ * gyre_loop_fd() - a descriptor that polls readable when gyre_loop_dispatch() has work, to embed
+ *                  the loop in another event loop.
  * @loop: the loop.
  * Returns: the descriptor (the loop's, close-on-exec, the same each time), or -EINVAL (NULL),
  *          -EMFILE, -ENFILE, -ENOMEM, GYRE_ETHREAD, GYRE_EFORK.
@@ -221,8 +222,8 @@ GYRE_API void gyre_loop_wake(struct gyre_loop *loop);
 GYRE_API GYRE_MUST_CHECK int gyre_loop_fd(struct gyre_loop *loop);
 
 /**
- * gyre_loop_dispatch() - turns without waiting while there is work, at most 8, for an embedded loop:
- *                        submits, runs callbacks,
+ * gyre_loop_dispatch() - turns without waiting while there is work, at most 8, for an embedded
+ *                        loop: submits, runs callbacks,
  *                        arms the descriptor of gyre_loop_fd() for the next deadline.
  * @loop: the loop.
  * Returns: as gyre_loop_run(loop, GYRE_RUN_NOWAIT).   Thread: loop thread only.

@@ -19,7 +19,8 @@
  * Every start function can return, and does nothing when it does: -EINVAL (an argument is NULL or
  * out of range, the operation or the descriptor was not initialised), -EBUSY (the operation is
  * active), GYRE_ECLOSING (the descriptor is being closed), -ENOMEM (no memory for the loop's table
- * of operations; never from gyre_op_close()), GYRE_ETHREAD and GYRE_EFORK. What else can go wrong arrives as the result.
+ * of operations; never from gyre_op_close()), GYRE_ETHREAD and GYRE_EFORK. What else can go wrong
+ * arrives as the result.
  */
 #ifndef GYRE_OP_H
 #define GYRE_OP_H
@@ -37,8 +38,8 @@ struct gyre_loop;
 struct gyre_op;
 
 /* Flags of start functions. */
-#define GYRE_MULTISHOT      (1u << 0) /* accept, recv_lease, poll: results until cancelled or failed */
-#define GYRE_WAITALL        (1u << 1) /* recv, recvmsg: a short result only at end of data or on error */
+#define GYRE_MULTISHOT      (1u << 0) /* accept, recv_lease, poll: results until it is ended */
+#define GYRE_WAITALL        (1u << 1) /* recv, recvmsg: short only at the end or on error */
 #define GYRE_CLOSE_FLUSH    (1u << 2) /* close: let the writes already started end first */
 #define GYRE_CLOSE_SHUTDOWN (1u << 3) /* close: shutdown(2) both directions before */
 
@@ -184,8 +185,8 @@ GYRE_API int gyre_op_cancel(struct gyre_op *op);
  * gyre_op_set_deadline() - cancel the operation by itself at a moment, with -ETIMEDOUT.
  * @op: active.  @deadline_ns: of CLOCK_MONOTONIC, see gyre_loop_now(); replaces an earlier one;
  *      UINT64_MAX: none.
- * Returns: 0, -EINVAL (not active), GYRE_ETHREAD, GYRE_EFORK. The operation's result is its real one
- *          if that won the race, else -ETIMEDOUT.
+ * Returns: 0, -EINVAL (not active), GYRE_ETHREAD, GYRE_EFORK. The operation's result is its real
+ *          one if that won the race, else -ETIMEDOUT.
  * Thread: loop thread only.   Limits: O(1), no system call: one wait deadline serves the loop.
  * Source: docs/timers.md.
  */
@@ -245,7 +246,8 @@ GYRE_API GYRE_MUST_CHECK int gyre_op_connect(struct gyre_connect_op *op, struct 
 
 /**
  * gyre_op_recv() - receive into the caller's memory.
- * @op: initialised, idle.  @fd: a socket.  @data, @len: where to, 1..INT32_MAX bytes; borrowed until
+ * @op: initialised, idle.  @fd: a socket.  @data, @len: where to, 1..INT32_MAX bytes; borrowed
+ *      until
  *      the final callback.  @flags: GYRE_WAITALL or 0.
  * Returns: 0 or as listed at the head of this file. Result: bytes; 0 at the end of a stream (or for
  *          an empty datagram); or an error.
@@ -271,11 +273,12 @@ GYRE_API GYRE_MUST_CHECK int gyre_op_recv_lease(struct gyre_op *op, struct gyre_
 
 /**
  * gyre_op_send() - send all of a buffer.
- * @op: initialised, idle.  @fd: a connected socket.  @data, @len: 0..INT32_MAX bytes, borrowed until
- *      the final callback. 0 sends nothing on a stream, an empty datagram on a datagram socket.
+ * @op: initialised, idle.  @fd: a connected socket.  @data, @len: 0..INT32_MAX bytes, borrowed
+ *      until the final callback. 0 sends nothing on a stream, an empty datagram on a datagram
+ *      socket.
  * Returns: 0 or as listed at the head of this file. Result: @len; fewer bytes when an error, a
- *          cancel or a deadline cut it short (the next send meets the error); or, when nothing left,
- *          an error. Never raises SIGPIPE.
+ *          cancel or a deadline cut it short (the next send meets the error); or, when nothing
+ *          left, an error. Never raises SIGPIPE.
  * Thread: loop thread only.
  * Source: send(2); io_uring_prep_send(3).
  */
@@ -284,8 +287,9 @@ GYRE_API GYRE_MUST_CHECK int gyre_op_send(struct gyre_op *op, struct gyre_fd *fd
 
 /**
  * gyre_op_recvmsg() - receive a message with its address and control data.
- * @op: initialised (&op->op), idle.  @fd: a socket.  @msg: msg_iov (1..GYRE_IOV_MAX pieces, copied),
- *      msg_control and msg_controllen (borrowed); the sender's address goes to @op->address.
+ * @op: initialised (&op->op), idle.  @fd: a socket.  @msg: msg_iov (1..GYRE_IOV_MAX pieces,
+ *      copied), msg_control and msg_controllen (borrowed); the sender's address goes to
+ *      @op->address.
  * @flags: GYRE_WAITALL or 0.
  * Returns: 0 or as listed at the head of this file. Result: bytes, or an error; @op->msg has the
  *          rest. Descriptors received arrive close-on-exec.
@@ -299,7 +303,8 @@ GYRE_API GYRE_MUST_CHECK int gyre_op_recvmsg(struct gyre_msg_op *op, struct gyre
  * gyre_op_sendmsg() - send all of several pieces, with an address or control data if wished.
  * @op: initialised (&op->op), idle.  @fd: a socket.  @msg: msg_iov (0..GYRE_IOV_MAX pieces) and
  *      msg_name are copied, msg_control is borrowed.
- * Returns: 0 or as listed at the head of this file. Result: as gyre_op_send(). Never raises SIGPIPE.
+ * Returns: 0 or as listed at the head of this file. Result: as gyre_op_send(). Never raises
+ *          SIGPIPE.
  * Thread: loop thread only.   Limits: INT32_MAX bytes in total.
  * Source: sendmsg(2); io_uring_prep_sendmsg(3).
  */
@@ -308,7 +313,8 @@ GYRE_API GYRE_MUST_CHECK int gyre_op_sendmsg(struct gyre_msg_op *op, struct gyre
 
 /**
  * gyre_op_read() - read from a file, pipe, eventfd or terminal.
- * @op: initialised, idle.  @fd: attached.  @data, @len: 1..INT32_MAX bytes, borrowed until the final
+ * @op: initialised, idle.  @fd: attached.  @data, @len: 1..INT32_MAX bytes, borrowed until the
+ *      final
  *      callback.  @offset: bytes from the start of the file, or GYRE_OFFSET_CURRENT.
  * Returns: 0 or as listed at the head of this file. Result: bytes, 0 at the end, or an error.
  * Thread: loop thread only.   Limits: regular files block the loop on epoll, not on io_uring.
@@ -319,7 +325,8 @@ GYRE_API GYRE_MUST_CHECK int gyre_op_read(struct gyre_op *op, struct gyre_fd *fd
 
 /**
  * gyre_op_write() - write all of a buffer to a file, pipe, eventfd or terminal.
- * @op: initialised, idle.  @fd: attached.  @data, @len: 0..INT32_MAX bytes, borrowed until the final
+ * @op: initialised, idle.  @fd: attached.  @data, @len: 0..INT32_MAX bytes, borrowed until the
+ *      final
  *      callback.  @offset: bytes from the start of the file, or GYRE_OFFSET_CURRENT.
  * Returns: 0 or as listed at the head of this file. Result: as gyre_op_send(). Pipes whose reader
  *          left raise SIGPIPE unless the program ignores it: use sockets where that matters.
@@ -333,9 +340,10 @@ GYRE_API GYRE_MUST_CHECK int gyre_op_write(struct gyre_op *op, struct gyre_fd *f
  * gyre_op_close() - end a descriptor: no new operations, what is active is cancelled and completes,
  *                   then close(2), then this operation completes, as the last.
  * @op: initialised, idle; not an operation already active on @fd.  @fd: attached.
- * @flags: GYRE_CLOSE_FLUSH: writes already started end by themselves (set a deadline on @op to bound
- *         this: it cancels them). GYRE_CLOSE_SHUTDOWN: shutdown(2) first, so that the peer sees the
- *         end although another process holds the descriptor too; with FLUSH after the writes.
+ * @flags: GYRE_CLOSE_FLUSH: writes already started end by themselves (set a deadline on @op to
+ *         bound this: it cancels them). GYRE_CLOSE_SHUTDOWN: shutdown(2) first, so that the peer
+ *         sees the end although another process holds the descriptor too; with FLUSH after the
+ *         writes.
  * Returns: 0 or as listed at the head of this file. Result: 0 or an error of close(2); in its
  *          callback @fd is free.
  * Ownership: from its final callback on, @fd is the caller's.   Thread: loop thread only.

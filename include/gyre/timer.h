@@ -91,7 +91,8 @@ GYRE_API int gyre_timer_active(const struct gyre_timer *timer);
 
 /**
  * gyre_timer_background() - choose whether the timer keeps gyre_loop_run() from returning.
- * @timer: initialised, not active.  @background: 1: does not keep the loop alive; 0 (default): does.
+ * @timer: initialised, not active.  @background: 1: does not keep the loop alive; 0 (default):
+ *         does.
  * Returns: 0, -EINVAL (not initialised), -EBUSY (active).   Thread: loop thread only.
  * Source: docs/timers.md.
  */

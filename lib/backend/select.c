@@ -1,7 +1,7 @@
 /*
  * Which driver: the option, then GYRE_BACKEND of the environment, then io_uring if it works, else
- * epoll. When the answer is epoll from the start, not one io_uring system call is made: a sandbox may
- * kill the process for trying.
+ * epoll. When the answer is epoll from the start, not one io_uring system call is made: a sandbox
+ * may kill the process for trying.
  */
 #include "backend/epoll/driver.h"
 #include "backend/uring/driver.h"

@@ -1,6 +1,7 @@
 /*
- * gyre_assert() stays in release builds: it guards what only a bug, the caller's or ours, can break.
- * The library does not print, so the message is left where a debugger and a core file find it.
+ * gyre_assert() stays in release builds: it guards what only a bug, the caller's or ours, can
+ * break. The library does not print, so the message is left where a debugger and a core file find
+ * it.
  */
 #ifndef GYRE_BASE_ASSERT_H
 #define GYRE_BASE_ASSERT_H

@@ -1,12 +1,13 @@
 /*
  * What a multishot accept does about errors.
  *
- * Connections that died in the backlog, and network errors that Linux passes on from the new socket,
- * are skipped: accept(2) says to treat them like EAGAIN.
+ * Connections that died in the backlog, and network errors that Linux passes on from the new
+ * socket, are skipped: accept(2) says to treat them like EAGAIN.
  *
  * Out of descriptors or memory: the connection stays in the backlog, so trying again at once would
- * spin. The loop keeps a descriptor in reserve; it is given up for a moment, connections are accepted
- * and closed, so that their clients learn of it at once. Then accepting pauses: 10 ms, doubling up to
+ * spin. The loop keeps a descriptor in reserve; it is given up for a moment, connections are
+ * accepted and closed, so that their clients learn of it at once. Then accepting pauses: 10 ms,
+ * doubling up to
  * 1 s while the shortage lasts. One alarm serves all accepts of the loop: they run out together.
  */
 #include "base/clock.h"

@@ -1,8 +1,8 @@
 /*
  * What a driver does for the core. A driver is told of operations that may start (arm) and of those
- * that should end (cancel); in wait() it learns what happened, and in dispatch() it hands results to
- * the core: gyre__op_finish() for the last one, gyre__op_emit() for one of many. Callbacks run inside
- * these two, so a driver calls them from dispatch() and resume() only.
+ * that should end (cancel); in wait() it learns what happened, and in dispatch() it hands results
+ * to the core: gyre__op_finish() for the last one, gyre__op_emit() for one of many. Callbacks run
+ * inside these two, so a driver calls them from dispatch() and resume() only.
  */
 #ifndef GYRE_CORE_BACKEND_H
 #define GYRE_CORE_BACKEND_H
@@ -13,12 +13,13 @@ struct gyre__backend {
     enum gyre_backend id;
     const char *name;
 
-    /* Set loop->driver, the driver's own, and the pool. Returns 0, or an error with nothing left. */
+    /* Set loop->driver, the driver's own, and the pool. Returns 0, or an error with nothing
+     * left. */
     int (*init)(struct gyre_loop *loop, const struct gyre_loop_options *options);
     void (*fini)(struct gyre_loop *loop);
 
-    /* Begin, or go on with, an operation that has its turn on its descriptor. Must not run callbacks:
-     * what completes at once goes through gyre__op_ready(). */
+    /* Begin, or go on with, an operation that has its turn on its descriptor. Must not run
+     * callbacks: what completes at once goes through gyre__op_ready(). */
     void (*arm)(struct gyre_op *op);
 
     /* An operation in state TRY has its turn in dispatch. */
@@ -28,8 +29,8 @@ struct gyre__backend {
     void (*cancel)(struct gyre_op *op);
 
     /* Submit; wait until something happens or until @deadline_ns (0: do not wait); take in what
-     * happened. At once when something taken in before was not dispatched yet. Returns 0 or an error
-     * that ends the loop. */
+     * happened. At once when something taken in before was not dispatched yet. Returns 0 or an
+     * error that ends the loop. */
     int (*wait)(struct gyre_loop *loop, uint64_t deadline_ns);
 
     /* Hand out the results that wait() took in. */

@@ -2,8 +2,8 @@
  * Every kind of operation, once: prepare() describes it to io_uring, attempt() tries it without
  * blocking. The drivers differ in when they ask the kernel, not in what they ask.
  *
- * Everything a submission points at is memory of the op itself or memory the caller lent: the kernel
- * reads it at the end of the turn, when locals are gone.
+ * Everything a submission points at is memory of the op itself or memory the caller lent: the
+ * kernel reads it at the end of the turn, when locals are gone.
  */
 #include "core/kinds.h"
 
@@ -103,9 +103,9 @@ static void connect_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 }
 
 /*
- * connect(2) begins the attempt, and asked again tells how it stands; `done` says that it has begun.
- * Not SO_ERROR: only connect(2) makes the socket's state follow. A socket that failed to connect
- * before says ECONNABORTED once and means that one.
+ * connect(2) begins the attempt, and asked again tells how it stands; `done` says that it has
+ * begun. Not SO_ERROR: only connect(2) makes the socket's state follow. A socket that failed to
+ * connect before says ECONNABORTED once and means that one.
  */
 static int connect_attempt(struct gyre_op *op)
 {
@@ -325,7 +325,8 @@ size_t gyre__op_left(const struct gyre_op *op)
     return is_message(op) ? pieces_len(&gyre__msg_op(op)->msg) : op->arg.io.len - op->done;
 }
 
-/* Drop the first @len bytes of the pieces; the address and control data went with the first byte. */
+/* Drop the first @len bytes of the pieces; the address and control data went with the first
+ * byte. */
 static void advance_pieces(struct msghdr *msg, size_t len)
 {
     while (len > 0) {

@@ -1,6 +1,6 @@
 /*
- * The kinds of operation. Each is defined once, with both of its implementations side by side: how to
- * describe it to io_uring (prepare) and how to try it without blocking (attempt). See kinds.c.
+ * The kinds of operation. Each is defined once, with both of its implementations side by side: how
+ * to describe it to io_uring (prepare) and how to try it without blocking (attempt). See kinds.c.
  */
 #ifndef GYRE_CORE_KINDS_H
 #define GYRE_CORE_KINDS_H
@@ -11,7 +11,8 @@
 
 struct io_uring_sqe;
 
-/* What an attempt returns when it would have to wait. Not -EAGAIN, which connect(2) means as an error. */
+/* What an attempt returns when it would have to wait. Not -EAGAIN, which connect(2) means as an
+ * error. */
 #define GYRE__NOT_YET INT32_MIN
 
 /* Which way an operation moves bytes: those of one direction take turns on their descriptor. */

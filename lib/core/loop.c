@@ -9,8 +9,8 @@
  *     ready operations           what timers and posts started
  *
  * Each part has a budget. What is left over makes the next turn not wait, so that nothing starves:
- * neither a timer behind a flood of completions nor the kernel behind callbacks that start operations
- * that complete at once.
+ * neither a timer behind a flood of completions nor the kernel behind callbacks that start
+ * operations that complete at once.
  */
 #include "core/loop.h"
 
@@ -477,8 +477,8 @@ static int make_outer(struct gyre_loop *loop)
     rc = loop->timer_fd < 0 || loop->outer_fd < 0 ? -errno : 0;
     rc = rc < 0 ? rc : add_to_outer(loop, loop->timer_fd);
     rc = rc < 0 ? rc : add_to_outer(loop, loop->backend->pollable(loop));
-    /* By itself too: a write to one eventfd may not reach another through the ring (Linux 6.18 passes
-     * on only the first that it has to defer). */
+    /* By itself too: a write to one eventfd may not reach another through the ring (Linux 6.18
+     * passes on only the first that it has to defer). */
     rc = rc < 0 ? rc : add_to_outer(loop, loop->wake_number);
     if (rc < 0) {
         close_number(loop->timer_fd);
@@ -499,7 +499,8 @@ int gyre_loop_fd(struct gyre_loop *loop)
     return rc < 0 ? rc : loop->outer_fd;
 }
 
-/* Between dispatches the loop is asleep: posts must write, deadlines must make timer_fd readable. */
+/* Between dispatches the loop is asleep: posts must write, deadlines must make timer_fd
+ * readable. */
 static void settle(struct gyre_loop *loop)
 {
     const int idle =

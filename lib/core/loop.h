@@ -52,17 +52,17 @@ struct gyre_loop {
 };
 
 /*
- * Its address names the thread: no two live threads have the same, and taking it is one instruction,
- * where pthread_self(3) is a call. Initial-exec takes one byte of the space that the C library keeps
- * for libraries loaded later.
+ * Its address names the thread: no two live threads have the same, and taking it is one
+ * instruction, where pthread_self(3) is a call. Initial-exec takes one byte of the space that the C
+ * library keeps for libraries loaded later.
  */
 extern _Thread_local char gyre__thread_mark
     __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 int gyre__loop_refused(const struct gyre_loop *loop);
 
-/* Have names for so many more operations and descriptors: one each, one for each descriptor's close,
- * and a few for the loop's own. Returns 1 if it had to allocate, 0, or -ENOMEM. */
+/* Have names for so many more operations and descriptors: one each, one for each descriptor's
+ * close, and a few for the loop's own. Returns 1 if it had to allocate, 0, or -ENOMEM. */
 static inline int gyre__loop_reserve(struct gyre_loop *loop, size_t ops, size_t fds)
 {
     return gyre__slots_reserve(&loop->slots, loop->active_ops + ops + 2 * (loop->fds + fds) + 4);

@@ -10,16 +10,17 @@
  *           --accept: out of descriptors-----> PAUSED ---after a while------> TRY
  *           --completion in the driver's dispatch--------------------------> finish() or emit()
  *
- *     cancel():  QUEUED, STARVED, HELD, PAUSED, TRY -> READY with -ECANCELED (or what was moved so far)
- *                ARMED -> asks the driver; the result comes as it comes
- *                READY -> nothing: the operation has won the race
+ *     cancel():  QUEUED, STARVED, HELD, PAUSED, TRY
+ *                       -> READY with -ECANCELED, or with what was moved so far
+ *                ARMED  -> asks the driver; the result comes as it comes
+ *                READY  -> nothing: the operation has won the race
  *
  * IDLE is set before the final callback runs, so inside it the operation is free. Operations of one
  * direction take turns on their descriptor: `armed` of struct gyre_fd says which directions are
  * taken; whoever finishes hands over to the next in the descriptor's list.
  *
- * Closing a descriptor is an operation too, last in the list. Whenever an operation leaves a closing
- * descriptor, gyre__fd_step() looks whether the close itself may go ahead.
+ * Closing a descriptor is an operation too, last in the list. Whenever an operation leaves a
+ * closing descriptor, gyre__fd_step() looks whether the close itself may go ahead.
  */
 #include "core/op.h"
 
@@ -74,8 +75,8 @@ static void take_turn(struct gyre_op *op)
 int gyre__op_begin(struct gyre_op *op, enum gyre_op_kind kind, struct gyre_loop *loop,
                    struct gyre_fd *fd, uint32_t flags)
 {
-    /* Names are taken later, when nothing may fail any more. The room for a close was reserved when its
-     * descriptor was attached: an end must not need memory. */
+    /* Names are taken later, when nothing may fail any more. The room for a close was reserved when
+     * its descriptor was attached: an end must not need memory. */
     const int rc = kind == GYRE_OP_CLOSE ? 0 : gyre__loop_reserve(loop, 1, 0);
 
     if (rc < 0) {
@@ -410,8 +411,8 @@ unsigned gyre__op_run_results(struct gyre_loop *loop)
     return handled;
 }
 
-/* Results between tries: a server that answers what it received gives the memory back before the next
- * receive, which then finds it warm. */
+/* Results between tries: a server that answers what it received gives the memory back before the
+ * next receive, which then finds it warm. */
 void gyre__op_dispatch(struct gyre_loop *loop, unsigned budget)
 {
     unsigned handled = gyre__op_run_results(loop);

@@ -22,9 +22,9 @@ enum gyre__op_state {
 };
 
 /* Flags of an op beyond the public ones (bits 0..7). */
-#define GYRE__OP_CANCELLED  (1u << 8) /* cancel was requested */
-#define GYRE__OP_TIMED_OUT  (1u << 9) /* ... by its deadline */
-#define GYRE__OP_ENDING     (1u << 7) /* io_uring: finishes with op->result when its poll has ended */
+#define GYRE__OP_CANCELLED  (1u << 8)  /* cancel was requested */
+#define GYRE__OP_TIMED_OUT  (1u << 9)  /* ... by its deadline */
+#define GYRE__OP_ENDING     (1u << 7)  /* io_uring: finishes when its poll has ended */
 #define GYRE__OP_POLLING    (1u << 10) /* io_uring: the kernel polls for it, whatever its state */
 #define GYRE__OP_PAUSING    (1u << 11) /* the kernel was asked to end a multishot; not the caller */
 #define GYRE__OP_BACKGROUND (1u << 12) /* the loop's own: does not keep it alive */
@@ -129,8 +129,8 @@ void gyre__fd_step(struct gyre_fd *fd);
 /* As gyre_op_cancel(), for an active operation. */
 void gyre__op_request_end(struct gyre_op *op);
 
-/* A name for a descriptor, if it has none: by it events and leases find it as long as it lasts. Room
- * was reserved when it was attached. */
+/* A name for a descriptor, if it has none: by it events and leases find it as long as it lasts.
+ * Room was reserved when it was attached. */
 void gyre__fd_take_name(struct gyre_fd *fd);
 void gyre__fd_drop_name(struct gyre_fd *fd);
 
@@ -171,7 +171,8 @@ enum gyre__received {
     GYRE__RECEIVED_GONE, /* it is finished, or in another state than ARMED */
 };
 
-/* Receive into the pool by system calls, as much as one turn allows. Callbacks run. See receive.c. */
+/* Receive into the pool by system calls, as much as one turn allows. Callbacks run. See
+ * receive.c. */
 enum gyre__received gyre__receive_direct(struct gyre_op *op);
 
 /* A moving average of what one receive brings, over about 8 of them. */

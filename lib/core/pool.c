@@ -1,24 +1,26 @@
 /*
  * The receive pool.
  *
- * One mapping is reserved for the largest pool; its first `total` blocks are in use. Every block is in
- * one of three places, and free + driver + lent == total:
+ * One mapping is reserved for the largest pool; its first `total` blocks are in use. Every block is
+ * in one of three places, and free + driver + lent == total:
  *
- *     FREE --take()--> DRIVER --chunk_done() of the last piece--> LENT --last lease given back--> FREE
+ *     FREE --take()--> DRIVER --chunk_done() of the last piece--> LENT --last lease given back-->
+ *     FREE
  *                      (parts of it may be lent already)          (skipped when nothing is lent)
  *
  * A driver that fills bit by bit has one piece a block and moves the fill mark `used`. One that
- * cannot (buffer rings before Linux 6.12) has the block cut into equal pieces, each filled once. The
- * length of pieces follows what arrives: received sizes vote, and blocks taken later are cut anew, so
- * that small messages do not walk through megabytes and large ones are not cut into crumbs.
+ * cannot (buffer rings before Linux 6.12) has the block cut into equal pieces, each filled once.
+ * The length of pieces follows what arrives: received sizes vote, and blocks taken later are cut
+ * anew, so that small messages do not walk through megabytes and large ones are not cut into
+ * crumbs.
  *
  * Free blocks are used last in, first out: the block given back last is still in the cache.
  *
  * The pool grows by a block when the driver has none, none is free and the maximum is not reached.
  * Blocks beyond the minimum go back to the system when they have been spare for long.
  *
- * A lease pins its whole block, even if it is 60 bytes of 64 KiB. So when less than a quarter of the
- * largest pool is left, retaining a small lease copies it out.
+ * A lease pins its whole block, even if it is 60 bytes of 64 KiB. So when less than a quarter of
+ * the largest pool is left, retaining a small lease copies it out.
  */
 #include "core/pool.h"
 

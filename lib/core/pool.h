@@ -59,7 +59,8 @@ void gyre__pool_unlend(struct gyre__pool *pool, uint32_t block);
 /* The driver is done with one piece of a block. */
 void gyre__pool_chunk_done(struct gyre__pool *pool, uint32_t block);
 
-/* The block that direct receives fill, with at least half of it empty; GYRE__BLOCK_NONE: none free. */
+/* The block that direct receives fill, with at least half of it empty; GYRE__BLOCK_NONE: none
+ * free. */
 uint32_t gyre__pool_current(struct gyre__pool *pool);
 
 /* A piece of @chunk_len came back with @len bytes in it: choose the length of pieces to come. */
@@ -73,7 +74,8 @@ static inline uint8_t *gyre__pool_at(const struct gyre__pool *pool, uint32_t blo
     return pool->memory + (size_t)block * pool->block_len + offset;
 }
 
-/* Blocks in the kernel's ring of buffers: those with the driver, but for the one filled directly. */
+/* Blocks in the kernel's ring of buffers: those with the driver, but for the one filled
+ * directly. */
 static inline uint32_t gyre__pool_in_ring(const struct gyre__pool *pool)
 {
     return pool->count[GYRE__BLOCK_DRIVER] - (pool->current != GYRE__BLOCK_NONE);

@@ -10,10 +10,10 @@
  * word: a post is either accepted before the close, and runs, or refused after it.
  *
  * Sleeping: the loop sets `asleep`, then looks at the queue again; a producer publishes, then looks
- * at `asleep`. Both sides need their store to be visible before their load (a store-load order, which
- * only sequential consistency gives), else each could miss the other and the loop would sleep on a
- * post. The producer that finds the flag set clears it and is the one that wakes the loop, so that a
- * burst of posts costs one system call, and none while the loop is awake.
+ * at `asleep`. Both sides need their store to be visible before their load (a store-load order,
+ * which only sequential consistency gives), else each could miss the other and the loop would sleep
+ * on a post. The producer that finds the flag set clears it and is the one that wakes the loop, so
+ * that a burst of posts costs one system call, and none while the loop is awake.
  */
 #include "core/post.h"
 

@@ -37,7 +37,8 @@ void gyre__posts_close(struct gyre__posts *posts);
 /* Any thread, after a push: returns 1 to the one producer that has to wake the loop. */
 int gyre__posts_claim_wake(struct gyre__posts *posts);
 
-/* Loop thread: announce sleep. Returns 0, and the loop must not sleep, when a post came in between. */
+/* Loop thread: announce sleep. Returns 0, and the loop must not sleep, when a post came in
+ * between. */
 int gyre__posts_sleep(struct gyre__posts *posts);
 void gyre__posts_awake(struct gyre__posts *posts);
 

@@ -1,9 +1,9 @@
 /*
- * Receiving into the pool by recv(2): all of the epoll driver's receives, and those of io_uring where
- * it has no buffer ring or where the data is bulk.
+ * Receiving into the pool by recv(2): all of the epoll driver's receives, and those of io_uring
+ * where it has no buffer ring or where the data is bulk.
  *
- * The pool's current block is filled bit by bit. When nothing of it is lent any more it is filled from
- * its start again, so a server that answers at once always receives into the same warm memory.
+ * The pool's current block is filled bit by bit. When nothing of it is lent any more it is filled
+ * from its start again, so a server that answers at once always receives into the same warm memory.
  */
 #include "core/op.h"
 

@@ -1,6 +1,6 @@
 /*
- * What the io_uring interface of newer kernels has and liburing 2.3 (Linux 6.1) lacks, under our own
- * names: several are enum members in newer headers, so #ifndef could not tell.
+ * What the io_uring interface of newer kernels has and liburing 2.3 (Linux 6.1) lacks, under our
+ * own names: several are enum members in newer headers, so #ifndef could not tell.
  * Source: include/uapi/linux/io_uring.h; the version in which each appeared is given.
  */
 #ifndef GYRE_CORE_URING_ABI_H

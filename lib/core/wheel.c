@@ -8,19 +8,20 @@
  *
  *     add        one xor and one clz to find the slot, one list append
  *     remove     one list unlink
- *     pop        move wheel->now to the first slot that has begun; spread its alarms over the levels
- *                below (each alarm moves at most 10 times in its life, usually 2 or 3); alarms that
- *                reach level 0 with deadline == now are due
+ *     pop        move wheel->now to the first slot that has begun; spread its alarms over the
+ *                levels below (each alarm moves at most 10 times in its life, usually 2 or 3);
+ *                alarms that reach level 0 with deadline == now are due
  *
- * Equal deadlines keep their order: they always share a slot (the slot is a function of the deadline
- * and wheel->now), are appended in start order, and slots are spread from the front.
+ * Equal deadlines keep their order: they always share a slot (the slot is a function of the
+ * deadline and wheel->now), are appended in start order, and slots are spread from the front.
  *
- * An alarm added at or before wheel->now goes to the due list, sorted in behind its equals; the list
- * is short: what is due is popped in the same turn.
+ * An alarm added at or before wheel->now goes to the due list, sorted in behind its equals; the
+ * list is short: what is due is popped in the same turn.
  *
- * gyre__wheel_next() reads the exact first deadline from the first slot's list when the list is short. In
- * a crowd (more than SCAN_MAX) it returns the moment the slot begins: a wake-up too early by some,
- * at which the slot is spread. So the cost of next is bounded, and an idle loop still sleeps exactly.
+ * gyre__wheel_next() reads the exact first deadline from the first slot's list when the list is
+ * short. In a crowd (more than SCAN_MAX) it returns the moment the slot begins: a wake-up too early
+ * by some, at which the slot is spread. So the cost of next is bounded, and an idle loop still
+ * sleeps exactly.
  */
 #include "core/wheel.h"
 

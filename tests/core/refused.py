@@ -16,6 +16,8 @@ REFUSED = 3
 def run(strace, program, inject, backend=""):
     env = dict(os.environ)
     env.pop("GYRE_BACKEND", None)
+    # LeakSanitizer needs to trace the program itself.
+    env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
     if backend:
         env["GYRE_BACKEND"] = backend
     command = [strace, "-f", "-qq", "-o", "/dev/null"]

@@ -1,18 +1,20 @@
 /*
  * The epoll driver: completions made from readiness, at the price of the best hand-written loop.
  *
- * A descriptor is registered once, edge-triggered for both directions, when an operation first has to
- * wait on it, and never modified; close(2) takes it out. gyre_fd.ready remembers what the edges said:
+ * A descriptor is registered once, edge-triggered for both directions, when an operation first has
+ * to wait on it, and never modified; close(2) takes it out. gyre_fd.ready remembers what the edges
+ * said:
  *
- *     IN, OUT   a try may succeed. Set by an edge; cleared when a try finds nothing, and for IN also
- *               when a stream gave less than there was room for: then it is empty, and the next edge
- *               tells of more (epoll(7), "edge-triggered"). So a receive that is armed again and again
- *               costs no EAGAIN.
+ *     IN, OUT   a try may succeed. Set by an edge; cleared when a try finds nothing, and for IN
+ *               also when a stream gave less than there was room for: then it is empty, and the
+ *               next edge tells of more (epoll(7), "edge-triggered"). So a receive that is armed
+ *               again and again costs no EAGAIN.
  *     END       an end or an error is behind the data: a short read does not mean empty.
  *
  * Writes are tried at once when they are started: mostly they succeed, and the bytes are hot.
  * Reads wait for an edge, or for dispatch when IN is set. Each operation may move so much per turn;
- * what is left goes to the end of the list of tries, and the loop does not sleep while that is not empty.
+ * what is left goes to the end of the list of tries, and the loop does not sleep while that is not
+ * empty.
  */
 #include "backend/epoll/driver.h"
 

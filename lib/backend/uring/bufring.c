@@ -2,11 +2,11 @@
  * The kernel takes receive buffers from a ring in shared memory, in order, when data is there: an
  * armed receive holds none. A buffer's number is (block, chunk).
  *
- *     incremental (Linux 6.12)   one buffer a block; the kernel packs receives one behind another and
- *                                says with BUF_MORE that the block goes on. The place of a slice is
- *                                the sum of what came before it, in completion order: so every
- *                                completion that names a buffer must be counted here, even one whose
- *                                operation is gone.
+ *     incremental (Linux 6.12)   one buffer a block; the kernel packs receives one behind another
+ *                                and says with BUF_MORE that the block goes on. The place of a
+ *                                slice is the sum of what came before it, in completion order: so
+ *                                every completion that names a buffer must be counted here, even
+ *                                one whose operation is gone.
  *     otherwise                  a block is cut into chunks, each filled once.
  */
 #include "backend/uring/bufring.h"

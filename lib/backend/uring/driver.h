@@ -47,7 +47,8 @@ void gyre__uring_resume(struct gyre_op *op);
 /* Describe an ARMED operation to the kernel; if the queue cannot take it, it gets another turn. */
 void gyre__uring_submit(struct gyre_op *op);
 
-/* Let the kernel poll for an ARMED operation; a multishot receive is polled for until it is ended. */
+/* Let the kernel poll for an ARMED operation; a multishot receive is polled for until it is
+ * ended. */
 void gyre__uring_poll_for(struct gyre_op *op);
 
 /* Ask the kernel to end an ARMED operation. Never dropped. */
@@ -62,8 +63,8 @@ int gyre__uring_is_multishot(struct gyre_op *op);
 void gyre__uring_count_rearm(struct gyre_op *op);
 
 /*
- * recv_lease, see receive.c: begin; go on in dispatch; receive what is there; go on after the kernel
- * let go of it; a completion.
+ * recv_lease, see receive.c: begin; go on in dispatch; receive what is there; go on after the
+ * kernel let go of it; a completion.
  */
 void gyre__uring_recv_arm(struct gyre_op *op);
 void gyre__uring_recv_resume(struct gyre_op *op);

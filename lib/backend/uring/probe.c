@@ -1,7 +1,7 @@
 /*
  * A self-test on a socket pair. A kernel's version says little: distributions carry patches back,
- * sandboxes refuse single calls, and a setup that succeeds may be followed by an enter that does not.
- * So each feature is used once, for real, and is on if the right bytes came out.
+ * sandboxes refuse single calls, and a setup that succeeds may be followed by an enter that does
+ * not. So each feature is used once, for real, and is on if the right bytes came out.
  */
 #include "backend/uring/probe.h"
 

@@ -7,8 +7,8 @@
  *     -ENOBUFS            wait on the pool's list    (arming on an empty ring would fail at once)
  *     0 or an error       finish
  *
- * A caller that retains more than its quota is paused: the kernel is asked to end the multishot, and
- * what it still had in hand is delivered. The receive goes on when leases are given back.
+ * A caller that retains more than its quota is paused: the kernel is asked to end the multishot,
+ * and what it still had in hand is delivered. The receive goes on when leases are given back.
  *
  * Bulk data is received by system calls instead, the kernel only polling: the kernel would fill
  * buffer after buffer before the first is read, where one warm block serves if each is read at once

@@ -1,7 +1,7 @@
 /*
  * The queues and the one system call. liburing maps the queues; entering is our own, because it is
- * where the time goes: one io_uring_enter submits, waits and reaps, always with GETEVENTS, since under
- * DEFER_TASKRUN completions are produced nowhere else.
+ * where the time goes: one io_uring_enter submits, waits and reaps, always with GETEVENTS, since
+ * under DEFER_TASKRUN completions are produced nowhere else.
  *
  * The queue heads and tails are shared with the kernel: what we publish is stored with release (the
  * entries before the tail), what the kernel publishes is loaded with acquire (the tail before the

@@ -1,6 +1,6 @@
 /*
- * Setting the io_uring driver up, and saying why it cannot be: sizes, the ring, the features that the
- * probe found and the options allow, the pool and the ring of its buffers.
+ * Setting the io_uring driver up, and saying why it cannot be: sizes, the ring, the features that
+ * the probe found and the options allow, the pool and the ring of its buffers.
  */
 #include "backend/uring/driver.h"
 #include "backend/uring/probe.h"
@@ -182,8 +182,8 @@ void gyre__uring_fini(struct gyre_loop *loop)
 }
 
 /*
- * Not the ring's own descriptor: with DEFER_TASKRUN work that waits for the loop does not wake those
- * who poll it. It does signal a registered eventfd.
+ * Not the ring's own descriptor: with DEFER_TASKRUN work that waits for the loop does not wake
+ * those who poll it. It does signal a registered eventfd.
  */
 int gyre__uring_pollable(struct gyre_loop *loop)
 {

@@ -11,8 +11,9 @@
 #include <sys/socket.h>
 
 enum {
-    /* From here on, and on descriptors that receive in bulk, a send is tried by a system call: the data
-     * leaves while it is warm, and the memory is free at once, which is worth more than the call. */
+    /* From here on, and on descriptors that receive in bulk, a send is tried by a system call: the
+     * data leaves while it is warm, and the memory is free at once, which is worth more than the
+     * call. */
     DIRECT_SEND_LEAST = 24 << 10,
 };
 
@@ -42,9 +43,9 @@ static uint64_t name_of(const struct gyre_op *op)
 }
 
 /*
- * Whether the kernel serves an operation until it ends. Not receives from other than TCP: up to 6.18
- * at least, a multishot receive from a Unix socket whose peer closed before it was armed delivers the
- * data and never the end.
+ * Whether the kernel serves an operation until it ends. Not receives from other than TCP: up to
+ * 6.18 at least, a multishot receive from a Unix socket whose peer closed before it was armed
+ * delivers the data and never the end.
  */
 int gyre__uring_is_multishot(struct gyre_op *op)
 {
@@ -121,8 +122,8 @@ void gyre__uring_submit_late_cancels(struct gyre__uring *uring)
     }
 }
 
-/* A Unix connect completes or fails at once; left to wait for a full backlog it would block a worker
- * thread of the kernel. */
+/* A Unix connect completes or fails at once; left to wait for a full backlog it would block a
+ * worker thread of the kernel. */
 static int connects_at_once(const struct gyre_op *op)
 {
     return op->kind == GYRE_OP_CONNECT && gyre__connect_op(op)->address.ss_family == AF_UNIX;
