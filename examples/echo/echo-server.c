@@ -41,6 +41,7 @@ struct connection {
     struct server *server;
     struct connection *next;
     struct connection **link; /* what points at this connection */
+    int ending;
     struct gyre_fd fd;
     struct gyre_op recv;
     struct gyre_op close;
@@ -84,7 +85,8 @@ static void on_closed(struct gyre_op *op, const struct gyre_result *result)
 /* Ends the connection: what is still under way completes first, then on_closed() runs. */
 static void end_connection(struct connection *connection, uint32_t flags)
 {
-    if (!gyre_op_active(&connection->close)) {
+    if (!connection->ending) {
+        connection->ending = 1;
         must(gyre_op_close(&connection->close, &connection->fd, flags), "close");
     }
 }
@@ -127,7 +129,7 @@ static void on_received(struct gyre_op *op, const struct gyre_result *result)
         end_connection(connection, result->res == 0 ? GYRE_CLOSE_FLUSH : 0);
         return;
     }
-    if (gyre_op_active(&connection->close)) {
+    if (connection->ending) {
         return;
     }
     reply = take_reply(connection->server);
@@ -151,6 +153,7 @@ static void add_connection(struct server *server, int number)
         return;
     }
     connection->server = server;
+    connection->ending = 0;
     connection->next = server->connections;
     connection->link = &server->connections;
     if (connection->next != NULL) {

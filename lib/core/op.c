@@ -90,7 +90,6 @@ int gyre__op_begin(struct gyre_op *op, enum gyre_op_kind kind, struct gyre_loop 
     op->slot = 0;
     op->result = 0;
     op->done = 0;
-    gyre__alarm_init(&op->alarm);
     loop->active_ops++;
     loop->stats.started[kind] += !(op->flags & GYRE__OP_BACKGROUND);
     gyre__op_set_state(op, GYRE__OP_QUEUED);
@@ -115,6 +114,7 @@ void gyre__op_starve(struct gyre_op *op)
 void gyre__op_hold(struct gyre_op *op)
 {
     gyre__op_set_state(op, GYRE__OP_HELD);
+    op->fd->armed |= GYRE__FD_HOLDS;
     op->loop->stats.starved++;
 }
 
@@ -138,9 +138,10 @@ void gyre__op_feed_starved(struct gyre_loop *loop)
 
 void gyre__fd_lent_less(struct gyre_fd *fd)
 {
-    if (fd->lent > fd->loop->pool.quota / 2) {
+    if (!(fd->armed & GYRE__FD_HOLDS) || fd->lent > fd->loop->pool.quota / 2) {
         return;
     }
+    fd->armed &= (uint8_t)~GYRE__FD_HOLDS;
     for (struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
         struct gyre_op *op = gyre__op_on(fd, link);
 
@@ -246,12 +247,19 @@ static void call(struct gyre_op *op, int32_t res, uint32_t flags, const struct g
     op->fn(op, &result);
 }
 
+static void drop_deadline(struct gyre_op *op)
+{
+    if (gyre__alarm_active(&op->alarm)) {
+        gyre__wheel_remove(&op->loop->wheel, &op->alarm);
+    }
+}
+
 void gyre__op_finish(struct gyre_op *op, int32_t result, const struct gyre_lease *lease)
 {
     struct gyre_loop *loop = op->loop;
 
-    if (gyre__alarm_active(&op->alarm)) {
-        gyre__wheel_remove(&loop->wheel, &op->alarm);
+    if (op->flags & GYRE__OP_DEADLINE) {
+        drop_deadline(op);
     }
     if (op->slot != 0) {
         gyre__slots_release(&loop->slots, op->slot);
@@ -361,8 +369,11 @@ int gyre_op_set_deadline(struct gyre_op *op, uint64_t deadline_ns)
     if (rc < 0) {
         return rc;
     }
-    if (gyre__alarm_active(&op->alarm)) {
-        gyre__wheel_remove(&op->loop->wheel, &op->alarm);
+    if (op->flags & GYRE__OP_DEADLINE) {
+        drop_deadline(op);
+    } else {
+        gyre__alarm_init(&op->alarm);
+        op->flags |= GYRE__OP_DEADLINE;
     }
     op->alarm.fire = deadline_passed;
     if (op->kind == GYRE_OP_TIMEOUT && deadline_ns > op->arg.timeout.moment_ns) {

@@ -29,6 +29,7 @@ enum gyre__op_state {
 #define GYRE__OP_PAUSING    (1u << 11) /* the kernel was asked to end a multishot; not the caller */
 #define GYRE__OP_BACKGROUND (1u << 12) /* the loop's own: does not keep it alive */
 #define GYRE__OP_SHUT       (1u << 13) /* close: shutdown(2) has been done */
+#define GYRE__OP_DEADLINE   (1u << 15) /* its alarm has been used */
 #define GYRE__OP_TURN       (1u << 14) /* has its direction of the descriptor */
 
 /* struct gyre_fd */
@@ -42,6 +43,9 @@ enum gyre__fd_state { GYRE__FD_NONE = 0, GYRE__FD_OPEN = 0x51, GYRE__FD_CLOSING,
 #define GYRE__FD_STREAM     (1u << 5)
 #define GYRE__FD_TCP        (1u << 6)
 #define GYRE__FD_BULK       (1u << 7) /* io_uring: its data comes in large pieces */
+
+/* gyre_fd.armed: directions that an operation has, and: */
+#define GYRE__FD_HOLDS (1u << 2) /* an operation is HELD until less is retained */
 
 /* gyre_fd.ready: directions as enum gyre__direction, and: */
 #define GYRE__READY_END \

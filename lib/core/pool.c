@@ -94,7 +94,7 @@ static void move_block(struct gyre__pool *pool, uint32_t block, enum gyre__block
     gyre_assert(pool->count[0] + pool->count[1] + pool->count[2] == pool->total);
 }
 
-static void free_block(struct gyre__pool *pool, uint32_t block)
+void gyre__pool_free_block(struct gyre__pool *pool, uint32_t block)
 {
     move_block(pool, block, GYRE__BLOCK_FREE);
     pool->table[block].next_free = pool->first_free;
@@ -109,7 +109,7 @@ static void add_block(struct gyre__pool *pool)
     gyre_assert(pool->total <= pool->max);
     pool->table[block] = (struct gyre__block){.place = GYRE__BLOCK_FREE};
     pool->count[GYRE__BLOCK_FREE]++;
-    free_block(pool, block);
+    gyre__pool_free_block(pool, block);
 }
 
 int gyre__pool_init(struct gyre__pool *pool, const struct gyre_loop_options *options)
@@ -196,7 +196,7 @@ void gyre__pool_chunk_done(struct gyre__pool *pool, uint32_t block)
     if (entry->leases != 0) {
         move_block(pool, block, GYRE__BLOCK_LENT);
     } else {
-        free_block(pool, block);
+        gyre__pool_free_block(pool, block);
     }
 }
 
@@ -215,17 +215,6 @@ uint32_t gyre__pool_current(struct gyre__pool *pool)
     }
     pool->current = gyre__pool_take(pool, 1);
     return pool->current;
-}
-
-void gyre__pool_unlend(struct gyre__pool *pool, uint32_t block)
-{
-    struct gyre__block *entry = &pool->table[block];
-
-    gyre_assert(block < pool->total && entry->leases > 0 && entry->place != GYRE__BLOCK_FREE);
-    entry->leases--;
-    if (entry->leases == 0 && entry->place == GYRE__BLOCK_LENT) {
-        free_block(pool, block);
-    }
 }
 
 /* ---- sizes that follow the load ---- */

@@ -2,6 +2,8 @@
 #ifndef GYRE_CORE_POOL_H
 #define GYRE_CORE_POOL_H
 
+#include "base/assert.h"
+
 #include <gyre/loop.h>
 
 /* A buffer of the kernel's ring has a 16 bit number: 10 bits for the block, 5 for the chunk. */
@@ -54,7 +56,18 @@ uint32_t gyre__pool_take(struct gyre__pool *pool, int may_grow);
 /* Lend bytes of a block that the driver has, to @owner; ended by gyre__pool_unlend(). */
 void gyre__pool_lend(struct gyre_fd *owner, uint32_t block, size_t offset, size_t len,
                      struct gyre_lease *out_lease);
-void gyre__pool_unlend(struct gyre__pool *pool, uint32_t block);
+void gyre__pool_free_block(struct gyre__pool *pool, uint32_t block);
+
+static inline void gyre__pool_unlend(struct gyre__pool *pool, uint32_t block)
+{
+    struct gyre__block *entry = &pool->table[block];
+
+    gyre_assert(block < pool->total && entry->leases > 0 && entry->place != GYRE__BLOCK_FREE);
+    entry->leases--;
+    if (entry->leases == 0 && entry->place == GYRE__BLOCK_LENT) {
+        gyre__pool_free_block(pool, block);
+    }
+}
 
 /* The driver is done with one piece of a block. */
 void gyre__pool_chunk_done(struct gyre__pool *pool, uint32_t block);

@@ -15,7 +15,6 @@ void gyre_op_init(struct gyre_op *op, gyre_op_fn fn)
     op->fn = fn;
     gyre__list_init(&op->fd_link);
     gyre__list_init(&op->link);
-    gyre__alarm_init(&op->alarm);
 }
 
 int gyre_op_active(const struct gyre_op *op)

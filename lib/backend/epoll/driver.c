@@ -126,18 +126,21 @@ static void epoll_forget(struct gyre_fd *fd)
 /* ---- trying ---- */
 
 /* Wait for an edge. Called from arm() and resume(), so a failure is a result for later. */
-static void await_edge(struct gyre_op *op)
+static void await_first_edge(struct gyre_op *op)
 {
-    int rc;
+    const int rc = register_fd(op->fd);
 
-    if (op->fd->flags & GYRE__FD_REGISTERED) {
-        return;
-    }
-    rc = register_fd(op->fd);
     if (rc < 0) {
         gyre__op_ready(op, gyre__op_outcome(op, rc));
     } else if (op->fd->flags & GYRE__FD_PLAIN) {
         gyre__op_try_later(op);
+    }
+}
+
+static inline void await_edge(struct gyre_op *op)
+{
+    if (!(op->fd->flags & GYRE__FD_REGISTERED)) {
+        await_first_edge(op);
     }
 }
 
