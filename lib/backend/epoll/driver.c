@@ -31,6 +31,7 @@
 
 enum {
     EVENTS_MAX = 512,      /* 6 KiB; more events than this take another turn */
+    OPS_PER_EVENT = 16,    /* tries and results before the next event has its turn */
     ACCEPTS_PER_TURN = 16, /* accepts of one operation */
 };
 
@@ -430,13 +431,19 @@ static void take_event(struct gyre_loop *loop, const struct epoll_event *event)
     wake_ops(fd, events);
 }
 
-/* No callback runs in here: all events are taken in before the first one does. */
+/*
+ * The events were copied out by epoll_wait, so callbacks may run between them: an event whose
+ * descriptor one of them closed finds nobody under its name. What an event woke runs at once, while
+ * the descriptor's memory is warm.
+ */
 static void epoll_dispatch(struct gyre_loop *loop)
 {
     struct epoll_driver *driver = driver_of(loop);
+    const int count = driver->count;
 
-    for (int i = 0; i < driver->count; i++) {
+    for (int i = 0; i < count; i++) {
         take_event(loop, &driver->events[i]);
+        gyre__op_dispatch(loop, OPS_PER_EVENT);
     }
     driver->count = 0;
 }
