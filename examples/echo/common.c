@@ -57,7 +57,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option option_table[] = {
     {.name = "host", .key = 'h', .arg = "HOST", .doc = "Name or address (default 127.0.0.1)"},
-    {.name = "port", .key = 'p', .arg = "PORT", .doc = "TCP port (default 0: any free one)"},
+    {.name = "port",
+     .key = 'p',
+     .arg = "PORT",
+     .doc = "TCP port; servers: 0 (default) is any free one"},
     {.name = "cc", .key = 'c', .arg = "NAME", .doc = "Congestion control, such as cubic"},
     {0},
 };

@@ -218,6 +218,9 @@ static void start(struct server *server, const struct echo_options *options)
     must(gyre_loop_info(server->loop, &info), "info");
     snprintf(extra, sizeof(extra), "backend=%s", info.backend_name);
     echo_announce(listener, extra);
+    if (gyre_loop_refusal()[0] != '\0') {
+        fprintf(stderr, "echo-server: not io_uring: %s\n", gyre_loop_refusal());
+    }
 }
 
 /* One line of JSON on stderr, for those who measure. */

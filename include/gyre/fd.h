@@ -1,7 +1,8 @@
 /*
  * A descriptor that a loop works on. struct gyre_fd is the caller's small companion to a file
  * descriptor: it knows which operations are active on it, keeps reads and writes in order, and is
- * what close waits for. Reads (accept, recv, recvmsg, read) run one after another, in the order in
+ * what close waits for. Reads (accept, recv, recv_lease,
+ * recvmsg, read) run one after another, in the order in
  * which they were started, and so do writes (connect, send, sendmsg, write): at most one of each is
  * with the kernel at a time. Polls run beside them.
  */

@@ -193,7 +193,7 @@ GYRE_API int gyre_op_cancel(struct gyre_op *op);
 GYRE_API GYRE_MUST_CHECK int gyre_op_set_deadline(struct gyre_op *op, uint64_t deadline_ns);
 
 /**
- * gyre_op_nop() - complete in the next turn, with 0.
+ * gyre_op_nop() - complete soon, with 0: in this turn if started in a callback, else in the next.
  * @op: initialised, idle.  @loop: where.
  * Returns: 0 or as listed at the head of this file.   Thread: loop thread only.
  * Source: docs/ops.md.
@@ -262,8 +262,9 @@ GYRE_API GYRE_MUST_CHECK int gyre_op_recv(struct gyre_op *op, struct gyre_fd *fd
  *                        nothing arrives.
  * @op: initialised, idle.  @fd: a stream socket.  @flags: GYRE_MULTISHOT or 0.
  * Returns: 0 or as listed at the head of this file. Result: bytes, with @lease set; 0 at the end of
- *          the stream; or an error. With GYRE_MULTISHOT data comes until one of these, or a cancel,
- *          ends it; after a cancel, data already received still arrives first, with GYRE_MORE.
+ *          the stream; -EPROTOTYPE if it is none; or another error. With GYRE_MULTISHOT data comes
+ *          until one of these, or a cancel, ends it; after a cancel, data already received still
+ *          arrives first, with GYRE_MORE.
  * Thread: loop thread only.   Limits: bytes per turn and retained bytes per connection
  *          (gyre_loop_options.pool_quota); beyond, reading waits and TCP slows the peer.
  * Source: docs/pool.md; io_uring_prep_recv_multishot(3).

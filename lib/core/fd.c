@@ -11,6 +11,7 @@
 
 int gyre_fd_init(struct gyre_fd *fd, struct gyre_loop *loop, int number)
 {
+    int reserved;
     int rc;
 
     if (fd == NULL || loop == NULL || number < 0) {
@@ -21,9 +22,11 @@ int gyre_fd_init(struct gyre_fd *fd, struct gyre_loop *loop, int number)
     if (rc < 0) {
         return rc == -1 ? -errno : rc;
     }
-    if (gyre__loop_reserve(loop, 0, 1) < 0) {
-        return -ENOMEM;
+    reserved = gyre__loop_reserve(loop, 0, 1);
+    if (reserved < 0) {
+        return reserved;
     }
+    loop->stats.allocations += (uint64_t)reserved;
     memset(fd, 0, sizeof(*fd));
     fd->loop = loop;
     fd->number = number;

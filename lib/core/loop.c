@@ -2,9 +2,10 @@
  * The loop. A turn:
  *
  *     wait: submit and wait      one system call; nothing runs in it
- *     driver's dispatch          callbacks of what completed
+ *     take out due timers        so that one started by a callback waits for the next turn
+ *     driver's dispatch          callbacks of what completed, results that they bring at once
  *     ready operations           what completed without the kernel, and tries that are due
- *     timers                     those due at the time read after waiting
+ *     timers                     those taken out
  *     posts                      what other threads asked for
  *     ready operations           what timers and posts started
  *

@@ -57,6 +57,8 @@ static void arm(struct gyre_op *op)
     gyre__op_set_state(op, GYRE__OP_ARMED);
     if (gyre__op_receives(op) && !gyre__fd_is(op->fd, GYRE__FD_SOCKET)) {
         gyre__op_ready(op, -ENOTSOCK); /* to wait until it is readable could take for ever */
+    } else if (op->kind == GYRE_OP_RECV_LEASE && !gyre__fd_is(op->fd, GYRE__FD_STREAM)) {
+        gyre__op_ready(op, -EPROTOTYPE); /* a short receive would be taken for an empty socket */
     } else {
         op->loop->backend->arm(op);
     }

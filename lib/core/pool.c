@@ -19,8 +19,8 @@
  * The pool grows by a block when the driver has none, none is free and the maximum is not reached.
  * Blocks beyond the minimum go back to the system when they have been spare for long.
  *
- * A lease pins its whole block, even if it is 60 bytes of 64 KiB. So when less than a quarter of
- * the largest pool is left, retaining a small lease copies it out.
+ * A lease pins its whole block, even if it is 60 bytes of 64 KiB. So when no more than a
+ * quarter of the largest pool is left, retaining a small lease copies it out.
  */
 #include "core/pool.h"
 
@@ -290,9 +290,9 @@ void gyre__pool_lend(struct gyre_fd *owner, uint32_t block, size_t offset, size_
 
 static int pool_is_short(const struct gyre__pool *pool)
 {
-    const uint32_t left = pool->count[GYRE__BLOCK_FREE] + pool->max - pool->total;
+    const uint32_t left = pool->max - pool->count[GYRE__BLOCK_LENT];
 
-    return 4 * left < pool->max;
+    return 4 * left <= pool->max;
 }
 
 static struct copy *copy_out(struct gyre__pool *pool, const struct gyre_lease *lent)

@@ -50,11 +50,13 @@ static void arm_ring(struct gyre_op *op)
 {
     gyre__fd_take_name(op->fd); /* by which leases know their owner */
     gyre__bufring_fill(&gyre__uring_of(op->loop)->bufring, &op->loop->pool);
-    if (gyre__pool_in_ring(&op->loop->pool) == 0) {
+    if (gyre__pool_in_ring(&op->loop->pool) > 0) {
+        gyre__uring_submit(op);
+    } else if (gyre__pool_has_direct_room(&op->loop->pool)) {
+        gyre__uring_poll_for(op); /* the ring is empty, the direct way is not */
+    } else {
         gyre__op_starve(op);
-        return;
     }
-    gyre__uring_submit(op);
 }
 
 void gyre__uring_recv_arm(struct gyre_op *op)
@@ -153,12 +155,12 @@ static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
 {
     struct gyre__pool *pool = &op->loop->pool; /* the operation may be gone after its callback */
 
+    gyre__op_note_size(op, (uint32_t)cqe->res);
     if (!(op->flags & GYRE_MULTISHOT)) {
         gyre__op_finish(op, cqe->res, lease);
         gyre__pool_unlend(pool, lease->block);
         return;
     }
-    gyre__op_note_size(op, (uint32_t)cqe->res);
     gyre__op_emit(op, cqe->res, lease);
     gyre__pool_unlend(pool, lease->block);
     if (cqe->flags & IORING_CQE_F_MORE) {
