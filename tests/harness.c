@@ -141,9 +141,48 @@ size_t test_open_fds(void)
     return list_numbers("/proc/self/fd", NULL, 0);
 }
 
+/* A worker of io_uring, named iou-wrk-... or iou-sqp-...: the kernel's, which ends it when it likes
+ * after the ring is gone. */
+static int is_kernel_worker(const char *task)
+{
+    char path[64];
+    char name[8] = "";
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%.16s/comm", task);
+    file = fopen(path, "re");
+    if (file == NULL) {
+        return 1; /* gone meanwhile */
+    }
+    if (fgets(name, sizeof(name), file) == NULL) {
+        name[0] = '\0';
+    }
+    fclose(file);
+    return strncmp(name, "iou-", 4) == 0;
+}
+
+static size_t count_tasks(int kernel_too)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    struct dirent *entry;
+    size_t count = 0;
+
+    assert_non_null(tasks);
+    while ((entry = readdir(tasks)) != NULL) {
+        count += entry->d_name[0] != '.' && (kernel_too || !is_kernel_worker(entry->d_name));
+    }
+    closedir(tasks);
+    return count;
+}
+
 size_t test_threads(void)
 {
-    return list_numbers("/proc/self/task", NULL, 0);
+    return count_tasks(0);
+}
+
+size_t test_tasks(void)
+{
+    return count_tasks(1);
 }
 
 size_t test_resident(void)

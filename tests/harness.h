@@ -98,8 +98,9 @@ uint64_t test_now(void);
 /* Open descriptors of this process. */
 size_t test_open_fds(void);
 
-/* Threads of this process. */
+/* Threads of this process; with the kernel's io_uring workers in it. */
 size_t test_threads(void);
+size_t test_tasks(void);
 
 /* Resident memory of this process, bytes; 0 in sanitized builds, where it says nothing. */
 size_t test_resident(void);

@@ -32,7 +32,7 @@ struct gyre_fd {
     uint8_t armed;
     uint32_t slot;
     uint32_t generation;
-    uint32_t lent;
+    uint64_t lent;
     uint32_t average;
 };
 

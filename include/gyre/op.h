@@ -225,8 +225,9 @@ GYRE_API GYRE_MUST_CHECK int gyre_op_poll(struct gyre_op *op, struct gyre_fd *fd
  * gyre_op_accept() - accept one connection, or with GYRE_MULTISHOT connection after connection.
  * @op: initialised, idle.  @fd: a listening socket.  @flags: GYRE_MULTISHOT or 0.
  * Returns: 0 or as listed at the head of this file. Result: a new descriptor, close-on-exec, the
- *          caller's to close or to attach; or an error. Connections that were reset while they
- *          waited are skipped. A multishot accept outlives -EMFILE, -ENFILE, -ENOBUFS and -ENOMEM:
+ *          caller's to close or to attach (the final result of a cancelled multishot can be one
+ *          too: look at the number, not only at GYRE_MORE); or an error. Connections that were
+ *          reset while they waited are skipped. A multishot accept outlives -EMFILE, -ENFILE, -ENOBUFS and -ENOMEM:
  *          it closes what it cannot hold (counted as sheds), backs off and goes on; a single one
  *          reports them.
  * Thread: loop thread only.   Limits: the back-off is 10 ms, doubling up to 1 s.
@@ -237,7 +238,8 @@ GYRE_API GYRE_MUST_CHECK int gyre_op_accept(struct gyre_op *op, struct gyre_fd *
 /**
  * gyre_op_connect() - connect a socket; sends started meanwhile follow in order.
  * @op: initialised (&op->op), idle.  @fd: a socket.  @address, @address_len: copied.
- * Returns: 0 or as listed at the head of this file. Result: 0, or an error of connect(2).
+ * Returns: 0 or as listed at the head of this file. Result: 0, or an error of connect(2); -EAGAIN
+ *          among them, when the backlog of a Unix socket is full: nothing tells when to try again.
  * Thread: loop thread only.   Limits: sizeof(struct sockaddr_storage).
  * Source: connect(2).
  */
@@ -348,7 +350,8 @@ GYRE_API GYRE_MUST_CHECK int gyre_op_write(struct gyre_op *op, struct gyre_fd *f
  * Returns: 0 or as listed at the head of this file. Result: 0 or an error of close(2); in its
  *          callback @fd is free.
  * Ownership: from its final callback on, @fd is the caller's.   Thread: loop thread only.
- * Limits: cancelling a close hastens it (ends the flush); it still closes, with result 0.
+ * Limits: cancelling a close, or its deadline, hastens it (ends the flush); it still closes, and
+ *         its result is that of close(2), not -ECANCELED or -ETIMEDOUT.
  * Source: docs/contract.md, line 5; close(2).
  */
 GYRE_API GYRE_MUST_CHECK int gyre_op_close(struct gyre_op *op, struct gyre_fd *fd, uint32_t flags);

@@ -158,7 +158,8 @@ void gyre__fd_note_empty(struct gyre_op *op)
     op->fd->ready &= (uint8_t) ~(direction | (direction == GYRE__DIR_IN ? GYRE__READY_END : 0));
 }
 
-/* A stream that gave less than there was room for is empty, unless its end is near: epoll(7). */
+/* A TCP stream that gave less than there was room for is empty, unless its end, an error or urgent
+ * data is near (epoll(7)). A Unix stream also stops short where a message with descriptors begins. */
 void gyre__fd_note_received(struct gyre_fd *fd, size_t room, size_t got)
 {
     if (got < room && !(fd->ready & GYRE__READY_END)) {

@@ -297,7 +297,7 @@ uint32_t gyre__kind_poll_events(const struct gyre_op *op)
     if (op->kind == GYRE_OP_POLL) {
         return op->arg.poll.events;
     }
-    return gyre__kind_of(op)->direction == GYRE__DIR_OUT ? POLLOUT : POLLIN | POLLRDHUP;
+    return gyre__kind_of(op)->direction == GYRE__DIR_OUT ? POLLOUT : POLLIN | POLLPRI | POLLRDHUP;
 }
 
 static int is_message(const struct gyre_op *op)

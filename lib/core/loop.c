@@ -96,7 +96,7 @@ static int check_options(const struct gyre_loop_options *options)
     const uint32_t sq = options->sq_entries;
     const uint32_t cq = options->cq_entries;
     const int bad_sq = sq != 0 && (sq < SQ_LEAST || sq > SQ_MOST);
-    const int bad_cq = cq != 0 && (cq > CQ_MOST || cq < 2 * (uint64_t)sq);
+    const int bad_cq = cq != 0 && (cq > CQ_MOST || cq < 2 * (sq != 0 ? (uint64_t)sq : SQ_LEAST));
 
     return bad_sq || bad_cq || options->post_capacity > POSTS_MAX ||
                    options->features_off >> GYRE_FEATURE_COUNT != 0
@@ -506,7 +506,8 @@ static void settle(struct gyre_loop *loop)
 {
     const int idle =
         !has_work(loop) && !loop->backend->peek(loop) && gyre__posts_sleep(&loop->posts);
-    const uint64_t next = idle ? gyre__wheel_next(&loop->wheel) : 1;
+    const uint64_t first = idle ? gyre__wheel_next(&loop->wheel) : 1;
+    const uint64_t next = first == 0 ? 1 : first; /* 0 would disarm */
     const struct itimerspec when = {
         .it_value.tv_sec = next == UINT64_MAX ? 0 : (time_t)(next / GYRE_SEC),
         .it_value.tv_nsec = next == UINT64_MAX ? 0 : (long)(next % GYRE_SEC),

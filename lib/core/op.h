@@ -48,8 +48,7 @@ enum gyre__fd_state { GYRE__FD_NONE = 0, GYRE__FD_OPEN = 0x51, GYRE__FD_CLOSING,
 #define GYRE__FD_HOLDS (1u << 2) /* an operation is HELD until less is retained */
 
 /* gyre_fd.ready: directions as enum gyre__direction, and: */
-#define GYRE__READY_END \
-    (1u << 2) /* an end or error is behind the data: a short read is not the last */
+#define GYRE__READY_END (1u << 2) /* an end, error or mark is near: a short read is not the last */
 
 /* For each state, the states that may follow it; the rest is a bug. See op.c. */
 extern const uint8_t gyre__op_may_follow[GYRE__OP_STATE_COUNT];
@@ -170,9 +169,10 @@ static inline void gyre__op_try_next_turn(struct gyre_op *op)
 }
 
 enum gyre__received {
-    GYRE__RECEIVED_WAIT, /* the operation has to wait for readiness */
-    GYRE__RECEIVED_END,  /* its final result is in op->result; the driver finishes it */
-    GYRE__RECEIVED_GONE, /* it is finished, or in another state than ARMED */
+    GYRE__RECEIVED_WAIT,      /* the operation has to wait for readiness */
+    GYRE__RECEIVED_END,       /* its final result is in op->result; the driver finishes it */
+    GYRE__RECEIVED_CANCELLED, /* a callback cancelled it; it is still ARMED */
+    GYRE__RECEIVED_GONE,      /* it is finished, or in another state than ARMED */
 };
 
 /* Receive into the pool by system calls, as much as one turn allows. Callbacks run. See

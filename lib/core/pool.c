@@ -61,18 +61,23 @@ struct copy {
 static int check_sizes(struct gyre__pool *pool, const struct gyre_loop_options *options)
 {
     const size_t block = options->pool_block != 0 ? options->pool_block : DEFAULT_BLOCK;
-    size_t max = options->pool_max != 0 ? options->pool_max : DEFAULT_MAX;
-    size_t min = options->pool_min != 0 ? options->pool_min : DEFAULT_MIN;
+    const size_t least = 2 * block;
+    const size_t most = GYRE__POOL_BLOCKS_MAX * block;
+    size_t max = options->pool_max;
+    size_t min = options->pool_min;
 
-    if (options->pool_min == 0 && min > max) {
-        min = max;
+    /* The defaults give way to what the options say. */
+    if (min == 0) {
+        min = DEFAULT_MIN > least ? DEFAULT_MIN : least;
+        min = max != 0 && min > max ? max : min;
+        min = min > most ? most : min;
     }
-    if (options->pool_max == 0 && max < min) {
-        max = min;
+    if (max == 0) {
+        max = DEFAULT_MAX < most ? DEFAULT_MAX : most;
+        max = max < min ? min : max;
     }
     if (block < BLOCK_LEAST || block > BLOCK_MOST || (block & (block - 1)) != 0 || min > max ||
-        min < 2 * block || max / block > GYRE__POOL_BLOCKS_MAX ||
-        options->pool_quota > UINT32_MAX) {
+        min < least || max > most || options->pool_quota > UINT32_MAX) {
         return -EINVAL;
     }
     pool->block_len = (uint32_t)block;
@@ -214,6 +219,10 @@ uint32_t gyre__pool_current(struct gyre__pool *pool)
         gyre__pool_chunk_done(pool, pool->current);
     }
     pool->current = gyre__pool_take(pool, 1);
+    if (pool->current != GYRE__BLOCK_NONE) { /* filled bit by bit, however the ring's are cut */
+        pool->table[pool->current].chunks = 1;
+        pool->table[pool->current].chunk_len = pool->block_len;
+    }
     return pool->current;
 }
 

@@ -30,7 +30,9 @@ static int recv_into(struct gyre_op *op, uint32_t block, struct gyre_lease *out_
     if (got <= 0) {
         return got == 0 ? 0 : errno == EAGAIN ? GYRE__NOT_YET : -errno;
     }
-    gyre__fd_note_received(op->fd, room, (size_t)got);
+    if (gyre__fd_is(op->fd, GYRE__FD_TCP)) {
+        gyre__fd_note_received(op->fd, room, (size_t)got);
+    }
     gyre__op_note_size(op, (uint32_t)got);
     pool->table[block].used += (uint32_t)got;
     gyre__pool_lend(op->fd, block, used, (size_t)got, out_lease);
@@ -51,8 +53,15 @@ static int deliver(struct gyre_op *op, int got, const struct gyre_lease *lease,
     }
     gyre__op_emit(op, got, lease);
     gyre__pool_unlend(pool, lease->block);
+    if (op->state != GYRE__OP_ARMED) {
+        return 0; /* its callback ended it: settling may run its final one, and it be gone */
+    }
     gyre__op_settle(op->loop); /* what the callback sent at once gives the memory back */
-    if (op->state != GYRE__OP_ARMED || (op->flags & GYRE__OP_CANCELLED)) {
+    if (op->state != GYRE__OP_ARMED) {
+        return 0; /* ended just now; its final callback is still to come */
+    }
+    if (op->flags & GYRE__OP_CANCELLED) {
+        *out_what = GYRE__RECEIVED_CANCELLED;
         return 0;
     }
     *out_what = GYRE__RECEIVED_WAIT;

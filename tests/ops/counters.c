@@ -136,11 +136,11 @@ static void counters_show_no_failed_receives_on_epoll(void)
 static void counters_show_no_worker_threads(void)
 {
     static struct busy busy;
-    const size_t before = test_threads();
+    const size_t before = test_tasks();
 
     busy_open(&busy);
     busy_rounds(&busy, 5);
-    assert_int_equal(test_threads(), before);
+    assert_int_equal(test_tasks(), before);
     busy_close(&busy);
 }
 

@@ -195,7 +195,7 @@ static int try_op(struct gyre_op *op, int32_t *out_result)
     if (rc == 0) {
         *out_result = gyre__op_outcome(op, -EIO); /* takes nothing, says nothing: give up */
     }
-    if (room != 0 && *out_result > 0 && gyre__fd_is(op->fd, GYRE__FD_STREAM)) {
+    if (room != 0 && *out_result > 0 && gyre__fd_is(op->fd, GYRE__FD_TCP)) {
         gyre__fd_note_received(op->fd, room, (size_t)*out_result);
     }
     return 1;
@@ -253,7 +253,9 @@ static void poll_resume(struct gyre_op *op)
         op->loop->stats.syscalls++;
     }
     op->result = 0;
-    if (events == GYRE__NOT_YET) {
+    if (op->fd->flags & GYRE__FD_PLAIN) { /* always ready, so one result is all there is */
+        gyre__op_finish(op, events == GYRE__NOT_YET ? -EINVAL : events, NULL);
+    } else if (events == GYRE__NOT_YET) {
         await_edge(op);
     } else if (events < 0 || !(op->flags & GYRE_MULTISHOT)) {
         gyre__op_finish(op, events, NULL);
@@ -281,6 +283,7 @@ static void receive(struct gyre_op *op)
     case GYRE__RECEIVED_END:
         gyre__op_finish(op, op->result, NULL);
         break;
+    case GYRE__RECEIVED_CANCELLED: /* does not occur: a cancel here takes effect at once */
     case GYRE__RECEIVED_GONE:
         break;
     }
@@ -419,7 +422,7 @@ static void take_event(struct gyre_loop *loop, const struct epoll_event *event)
         loop->stats.stale++;
         return;
     }
-    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)) {
         fd->ready |= GYRE__READY_END;
     }
     if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {

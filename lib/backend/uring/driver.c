@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ERESTARTSYS 512 /* the kernel's own code for "interrupted", which leaks at times */
@@ -32,6 +33,12 @@ void gyre__uring_count_rearm(struct gyre_op *op)
 static int is_interrupt(int32_t res)
 {
     return res == -EINTR || res == -ERESTARTSYS;
+}
+
+/* What a cancelled operation may end with instead of -ECANCELED. */
+static int is_unfinished(int32_t res)
+{
+    return is_interrupt(res) || res == -EAGAIN || res == -EALREADY || res == -EINPROGRESS;
 }
 
 /* Of a transfer that takes nothing and says nothing: give up after a while. */
@@ -59,7 +66,7 @@ static void transferred(struct gyre_op *op, int32_t res)
         }
         op->loop->stats.retries++;
         gyre__uring_submit(op);
-    } else if (cancelled && is_interrupt(res)) {
+    } else if (cancelled && is_unfinished(res)) {
         gyre__op_finish(op, gyre__op_outcome(op, -ECANCELED), NULL);
     } else if (!cancelled && is_interrupt(res)) {
         gyre__uring_submit(op);
@@ -81,7 +88,7 @@ static void connected(struct gyre_op *op, int32_t res)
 {
     const int cancelled = (op->flags & GYRE__OP_CANCELLED) != 0;
 
-    if (cancelled && (is_interrupt(res) || res == -EINPROGRESS)) {
+    if (cancelled && is_unfinished(res)) {
         res = -ECANCELED;
     }
     if (!cancelled && (is_interrupt(res) || res == -EINPROGRESS || res == -EALREADY)) {
@@ -126,7 +133,7 @@ static void accept_failed(struct gyre_op *op, int32_t res)
     const int cancelled = (op->flags & GYRE__OP_CANCELLED) != 0;
 
     if (cancelled) {
-        gyre__op_finish(op, gyre__op_outcome(op, is_interrupt(res) ? -ECANCELED : res), NULL);
+        gyre__op_finish(op, gyre__op_outcome(op, is_unfinished(res) ? -ECANCELED : res), NULL);
         return;
     }
     if (res == -EAGAIN) {
@@ -157,10 +164,21 @@ static void accepted(struct gyre_op *op, int32_t res, int more)
     }
 }
 
+static int is_plain(const struct gyre_fd *fd)
+{
+    struct stat status;
+
+    return fstat(fd->number, &status) == 0 && S_ISREG(status.st_mode);
+}
+
 static void polled(struct gyre_op *op, int32_t res, int more)
 {
     const int cancelled = (op->flags & GYRE__OP_CANCELLED) != 0;
 
+    if (res > 0 && !more && (op->flags & GYRE_MULTISHOT) && is_plain(op->fd)) {
+        gyre__op_finish(op, res, NULL); /* always ready, so one result is all there is */
+        return;
+    }
     if (res >= 0 && (op->flags & GYRE_MULTISHOT)) {
         if (res > 0) {
             gyre__op_emit(op, res, NULL);
@@ -175,7 +193,7 @@ static void polled(struct gyre_op *op, int32_t res, int more)
         }
         res = -ECANCELED;
     }
-    if (cancelled && is_interrupt(res)) {
+    if (cancelled && is_unfinished(res)) {
         res = -ECANCELED;
     }
     gyre__op_finish(op, gyre__op_outcome(op, res), NULL);
@@ -244,14 +262,14 @@ static void complete(struct gyre_op *op, const struct gyre__cqe *cqe)
 {
     const int more = (cqe->flags & IORING_CQE_F_MORE) != 0;
 
+    if (!more && op->state == GYRE__OP_ARMED) {
+        gyre__list_remove(&op->link); /* if its cancel was still waiting for the queue */
+    }
     if (op->flags & GYRE__OP_POLLING) {
         poll_event(op, cqe->res, more);
         return;
     }
     gyre_assert(op->state == GYRE__OP_ARMED);
-    if (!more && (op->flags & GYRE__OP_PAUSING)) {
-        gyre__list_remove(&op->link); /* if its cancel was still waiting for the queue */
-    }
     switch (op->kind) {
     case GYRE_OP_RECV_LEASE:
         gyre__uring_received(op, cqe);
@@ -289,6 +307,10 @@ static void uring_dispatch(struct gyre_loop *loop)
             gyre__op_settle(loop);
             continue;
         }
+        if (cqe->user_data & GYRE__CANCEL_TAG) {
+            gyre__uring_cancel_failed(loop, cqe->user_data & ~GYRE__CANCEL_TAG);
+            continue;
+        }
         loop->stats.stale += cqe->user_data != GYRE__NAME_NONE;
         if (cqe->flags & IORING_CQE_F_BUFFER) {
             gyre__bufring_take(&uring->bufring, &loop->pool, cqe, NULL, NULL);
@@ -322,8 +344,12 @@ static int enter(struct gyre_loop *loop, struct gyre__uring *uring, uint64_t dea
     case 0:
     case -ETIME:
     case -EINTR:
-    case -EAGAIN: /* no memory for requests now: reap, then try again */
-    case -EBUSY:  /* the completion queue has overflowed: reap first */
+        return 0;
+    case -EAGAIN: /* no memory for requests now, or the completion queue has overflowed: */
+    case -EBUSY:  /* reap, which a call that fails to submit does not; then try again */
+        loop->stats.enters++;
+        loop->stats.syscalls++;
+        gyre__ring_reap(&uring->ring);
         return 0;
     case -EBADR:
         return GYRE_ELOST;

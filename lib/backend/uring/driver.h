@@ -21,6 +21,8 @@ struct gyre__uring {
     uint32_t features; /* GYRE_FEATURE_* in use */
     const char *why[GYRE_FEATURE_COUNT];
     struct gyre_link cancels; /* ops whose cancel found the submission queue full */
+    struct gyre_link missed;  /* ops whose cancel the kernel could not place */
+    struct gyre_alarm again;  /* when those are cancelled again */
     int event_number;         /* readable when the ring has work, for another event loop, or -1 */
     uint32_t taken;           /* completions in the batch that were not dispatched */
     struct gyre__cqe batch[BATCH_MAX];
@@ -53,6 +55,13 @@ void gyre__uring_poll_for(struct gyre_op *op);
 
 /* Ask the kernel to end an ARMED operation. Never dropped. */
 void gyre__uring_cancel(struct gyre_op *op);
+
+/* In the name of a cancel's own completion, which comes only if it failed: (slot, generation) is that
+ * of its target. Slots need fewer bits. */
+#define GYRE__CANCEL_TAG (UINT64_C(1) << 31)
+
+/* The kernel did not find what was to be cancelled. If it still has it, ask again in a moment. */
+void gyre__uring_cancel_failed(struct gyre_loop *loop, uint64_t name);
 
 void gyre__uring_submit_late_cancels(struct gyre__uring *uring);
 

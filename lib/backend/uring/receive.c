@@ -105,6 +105,11 @@ void gyre__uring_receive_direct(struct gyre_op *op)
             gyre__op_finish(op, op->result, NULL);
         }
         break;
+    case GYRE__RECEIVED_CANCELLED:
+        if (!(op->flags & GYRE__OP_POLLING)) { /* nothing of it is with the kernel */
+            gyre__op_finish(op, gyre__op_outcome(op, -ECANCELED), NULL);
+        }
+        break;
     case GYRE__RECEIVED_GONE:
         break;
     }
@@ -118,9 +123,11 @@ static int must_use_ring(const struct gyre_op *op)
 
 void gyre__uring_recv_resume(struct gyre_op *op)
 {
-    if ((op->flags & GYRE__OP_POLLING) && must_use_ring(op)) {
+    if (gyre__op_over_quota(op)) {
+        gyre__op_hold(op);
+    } else if ((op->flags & GYRE__OP_POLLING) && must_use_ring(op)) {
         end_multishot(op);
-    } else if (is_direct(op) && (op->fd->ready & GYRE__DIR_IN) && !gyre__op_over_quota(op)) {
+    } else if (is_direct(op) && (op->fd->ready & GYRE__DIR_IN)) {
         gyre__uring_receive_direct(op);
     } else if (!(op->flags & GYRE__OP_POLLING)) {
         gyre__uring_recv_arm(op);

@@ -128,6 +128,17 @@ int gyre__ring_enter(struct gyre__ring *ring, uint64_t timeout_ns)
     return rc < 0 ? rc : 0;
 }
 
+void gyre__ring_reap(struct gyre__ring *ring)
+{
+    const uint32_t flags =
+        ring->enter_flags & (IORING_ENTER_REGISTERED_RING | IORING_ENTER_GETEVENTS);
+
+    ring->enters++;
+    if (io_uring_enter2((unsigned)ring->enter_number, 0, 0, flags, NULL, 0) < 0) {
+        return; /* the next turn sees why */
+    }
+}
+
 uint32_t gyre__ring_take(struct gyre__ring *ring, struct gyre__cqe *out_cqes, uint32_t max)
 {
     const uint32_t head = *ring->uring.cq.khead;

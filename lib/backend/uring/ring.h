@@ -51,6 +51,9 @@ int gyre__ring_submit(struct gyre__ring *ring);
 /* Submit everything and reap; wait up to @timeout_ns (0: not; UINT64_MAX: for ever). */
 int gyre__ring_enter(struct gyre__ring *ring, uint64_t timeout_ns);
 
+/* Reap without submitting or waiting. */
+void gyre__ring_reap(struct gyre__ring *ring);
+
 /* Take out at most @max completions. */
 uint32_t gyre__ring_take(struct gyre__ring *ring, struct gyre__cqe *out_cqes, uint32_t max);
 

@@ -92,10 +92,11 @@ static void use_features(struct gyre__uring *uring)
 
 static int open_ring(struct gyre__uring *uring, const struct gyre_loop_options *options)
 {
-    const uint32_t sq = options->sq_entries != 0 ? options->sq_entries : DEFAULT_SQ;
+    const uint32_t asked = options->cq_entries;
+    const uint32_t most_sq = asked != 0 && asked / 2 < DEFAULT_SQ ? asked / 2 : DEFAULT_SQ;
+    const uint32_t sq = options->sq_entries != 0 ? options->sq_entries : most_sq;
     const uint32_t least_cq = 2 * sq > DEFAULT_CQ ? 2 * sq : DEFAULT_CQ;
-    const uint32_t cq = options->cq_entries != 0 ? options->cq_entries : least_cq;
-    int rc = cq < 2 * sq ? -EINVAL : gyre__ring_init(&uring->ring, sq, cq);
+    int rc = gyre__ring_init(&uring->ring, sq, asked != 0 ? asked : least_cq);
 
     if (rc == -ENOMEM && options->sq_entries == 0 && options->cq_entries == 0) {
         rc = gyre__ring_init(&uring->ring, SQ_SMALL, 4 * SQ_SMALL);
@@ -157,6 +158,8 @@ int gyre__uring_init(struct gyre_loop *loop, const struct gyre_loop_options *opt
         return -ENOMEM;
     }
     gyre__list_init(&uring->cancels);
+    gyre__list_init(&uring->missed);
+    gyre__alarm_init(&uring->again);
     uring->event_number = -1;
     rc = open_driver(loop, uring, options, &probe);
     if (rc < 0) {

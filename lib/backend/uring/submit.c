@@ -6,6 +6,7 @@
  * tries, a cancel waits on a list of its own.
  */
 #include "backend/uring/driver.h"
+#include "base/clock.h"
 #include "base/list.h"
 
 #include <sys/socket.h>
@@ -59,7 +60,7 @@ void gyre__uring_submit(struct gyre_op *op)
     struct io_uring_sqe *sqe = entry(op->loop, name_of(op));
 
     if (sqe == NULL) {
-        gyre__op_try_later(op);
+        gyre__op_try_next_turn(op);
         return;
     }
     gyre__op_check_memory(op);
@@ -76,7 +77,7 @@ void gyre__uring_poll_for(struct gyre_op *op)
     struct io_uring_sqe *sqe = entry(op->loop, name_of(op));
 
     if (sqe == NULL) {
-        gyre__op_try_later(op);
+        gyre__op_try_next_turn(op);
         return;
     }
     op->flags |= GYRE__OP_POLLING;
@@ -91,7 +92,7 @@ void gyre__uring_poll_for(struct gyre_op *op)
 /* Returns 0 if the queue cannot take it now. */
 static int submit_cancel(struct gyre_op *op)
 {
-    struct io_uring_sqe *sqe = entry(op->loop, GYRE__NAME_NONE);
+    struct io_uring_sqe *sqe = entry(op->loop, name_of(op) | GYRE__CANCEL_TAG);
 
     if (sqe == NULL) {
         return 0;
@@ -105,8 +106,36 @@ static int submit_cancel(struct gyre_op *op)
 
 void gyre__uring_cancel(struct gyre_op *op)
 {
-    if (!submit_cancel(op)) {
+    if (gyre__list_empty(&op->link) && !submit_cancel(op)) {
         gyre__list_append(&gyre__uring_of(op->loop)->cancels, &op->link);
+    }
+}
+
+static void cancel_again(struct gyre_alarm *alarm)
+{
+    struct gyre__uring *uring = gyre_container_of(alarm, struct gyre__uring, again);
+
+    gyre__list_move(&uring->cancels, &uring->missed);
+}
+
+/*
+ * Mostly the operation has just completed. But one that the kernel is handing to a worker thread (a
+ * send that blocks towards a peer which closed its side) is in none of the places where a cancel
+ * looks, and then blocks for good.
+ */
+void gyre__uring_cancel_failed(struct gyre_loop *loop, uint64_t name)
+{
+    struct gyre__uring *uring = gyre__uring_of(loop);
+    struct gyre_op *op = gyre__slots_find(&loop->slots, name);
+
+    if (op == NULL || op->state != GYRE__OP_ARMED || !gyre__list_empty(&op->link) ||
+        !(op->flags & (GYRE__OP_CANCELLED | GYRE__OP_PAUSING | GYRE__OP_ENDING))) {
+        return;
+    }
+    gyre__list_append(&uring->missed, &op->link);
+    if (!gyre__alarm_active(&uring->again)) {
+        uring->again.fire = cancel_again;
+        gyre__wheel_add(&loop->wheel, &uring->again, gyre__time_add(gyre__clock_now(), GYRE_MSEC));
     }
 }
 
