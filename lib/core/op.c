@@ -428,7 +428,7 @@ unsigned gyre__op_run_results(struct gyre_loop *loop)
  * next receive, which then finds it warm. */
 void gyre__op_dispatch(struct gyre_loop *loop, unsigned budget)
 {
-    unsigned handled = gyre__op_run_results(loop);
+    unsigned handled = gyre__op_settle(loop);
 
     while (handled < budget &&
            !(gyre__list_empty(&loop->tries) && gyre__list_empty(&loop->results))) {
@@ -440,6 +440,6 @@ void gyre__op_dispatch(struct gyre_loop *loop, unsigned budget)
             loop->backend->resume(op);
             handled++;
         }
-        handled += gyre__op_run_results(loop);
+        handled += gyre__op_settle(loop);
     }
 }

@@ -151,11 +151,9 @@ void gyre__op_feed_starved(struct gyre_loop *loop);
 unsigned gyre__op_run_results(struct gyre_loop *loop);
 
 /* After each completion: what it completed at once has its callback while the data is warm. */
-static inline void gyre__op_settle(struct gyre_loop *loop)
+static inline unsigned gyre__op_settle(struct gyre_loop *loop)
 {
-    if (!gyre__list_empty(&loop->results)) {
-        gyre__op_run_results(loop);
-    }
+    return gyre__list_empty(&loop->results) ? 0 : gyre__op_run_results(loop);
 }
 
 /* Loop: tries and results, about @budget of them. */

@@ -246,7 +246,7 @@ static void poll_event(struct gyre_op *op, int32_t res, int more)
     }
     if (res > 0) {
         op->fd->ready |= GYRE__DIR_IN;
-        op->fd->ready |= res & (POLLRDHUP | POLLHUP | POLLERR) ? GYRE__READY_END : 0;
+        op->fd->ready |= res & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI) ? GYRE__READY_END : 0;
     }
     if (op->state != GYRE__OP_ARMED) {
         return; /* it waits for something else, and finds the descriptor ready then */
