@@ -159,7 +159,7 @@ void gyre__fd_note_empty(struct gyre_op *op)
 }
 
 /* A TCP stream that gave less than there was room for is empty, unless its end, an error or urgent
- * data is near (epoll(7)). A Unix stream also stops short where a message with descriptors begins. */
+ * data is near (epoll(7)). A Unix stream also stops short behind a message with descriptors. */
 void gyre__fd_note_received(struct gyre_fd *fd, size_t room, size_t got)
 {
     if (got < room && !(fd->ready & GYRE__READY_END)) {
