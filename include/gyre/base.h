@@ -29,4 +29,16 @@ struct gyre_link {
     struct gyre_link *next;
 };
 
+/* Something on its way back to its loop from another thread. Never touched by the caller. */
+struct gyre_return {
+    struct gyre_return *next;
+    void (*arrive)(struct gyre_return *back);
+};
+
+/* What an object asks the loop to do at the end of the turn. Never touched by the caller. */
+struct gyre_task {
+    struct gyre_link link;
+    void (*run)(struct gyre_task *task);
+};
+
 #endif

@@ -26,14 +26,14 @@ struct gyre_fd {
     struct gyre_loop *loop;
     struct gyre_link ops;
     int number;
-    uint8_t state;
-    uint8_t flags;
-    uint8_t ready;
-    uint8_t armed;
     uint32_t slot;
     uint32_t generation;
-    uint64_t lent;
-    uint32_t average;
+    uint32_t lent;
+    uint16_t flags;
+    uint16_t average;
+    uint8_t state;
+    uint8_t ready;
+    uint8_t armed;
 };
 
 /**

@@ -101,9 +101,9 @@ GYRE_API const char *gyre_loop_refusal(void);
 /**
  * gyre_loop_destroy() - free a loop on which nothing is active any more.
  * @loop: NULL is fine.
- * Returns: 0; -EBUSY while operations, timers, posts, retained leases or attached descriptors are
- *          left, or from a callback (nothing is freed; end them and try again); GYRE_ETHREAD;
- *          GYRE_EFORK.
+ * Returns: 0; -EBUSY while operations, timers, posts, work (gyre/work.h), retained leases or
+ *          attached descriptors are left, or from a callback (nothing is freed; end them and try
+ *          again); GYRE_ETHREAD; GYRE_EFORK.
  * Thread: loop thread only.
  * Source: docs/loop.md.
  */
@@ -116,7 +116,8 @@ GYRE_API int gyre_loop_destroy(struct gyre_loop *loop);
  *          callback); GYRE_ELOST (the kernel dropped completions for want of memory: the loop
  *          cannot know what is active any more; end the process); GYRE_ETHREAD; GYRE_EFORK.
  * Thread: loop thread only.   Limits: GYRE_RUN_DEFAULT keeps on while a stop is not requested and
- *          operations, timers (not background ones), posts or gyre_loop_ref() keep the loop alive.
+ *          operations, timers (not background ones), posts, work or gyre_loop_ref() keep the loop
+ *          alive.
  * Source: docs/loop.md.
  */
 GYRE_API int gyre_loop_run(struct gyre_loop *loop, enum gyre_run_mode mode);
@@ -150,7 +151,7 @@ GYRE_API void gyre_loop_ref(struct gyre_loop *loop);
 GYRE_API void gyre_loop_unref(struct gyre_loop *loop);
 
 /**
- * gyre_loop_alive() - how many operations, timers, posts and refs keep the loop running.
+ * gyre_loop_alive() - how many operations, timers, posts, works and refs keep the loop running.
  * @loop: the loop.
  * Returns: their number.   Thread: loop thread only.
  * Source: docs/loop.md.

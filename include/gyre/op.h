@@ -112,7 +112,6 @@ struct gyre_op {
     union {
         struct {
             uint8_t *data;
-            size_t len;
             uint64_t offset;
         } io;
         struct {
@@ -122,6 +121,7 @@ struct gyre_op {
             uint64_t moment_ns;
         } timeout;
     } arg;
+    uint32_t len;
     uint32_t done;
     struct gyre_alarm alarm;
 };

@@ -13,6 +13,10 @@ struct gyre__backend {
     enum gyre_backend id;
     const char *name;
 
+    /* 1: what is started is tried at once, so collecting it until the end of the turn saves
+     * nothing. */
+    int tries_at_once;
+
     /* Set loop->driver, the driver's own, and the pool. Returns 0, or an error with nothing
      * left. */
     int (*init)(struct gyre_loop *loop, const struct gyre_loop_options *options);

@@ -9,9 +9,27 @@
 #include <netinet/in.h>
 #include <string.h>
 
+int gyre__fd_attach(struct gyre_fd *fd, struct gyre_loop *loop, int number, uint16_t flags)
+{
+    const int reserved = gyre__loop_reserve(loop, 0, 1);
+
+    if (reserved < 0) {
+        return reserved;
+    }
+    loop->stats.allocations += (uint64_t)reserved;
+    memset(fd, 0, sizeof(*fd));
+    fd->loop = loop;
+    fd->number = number;
+    fd->state = GYRE__FD_OPEN;
+    fd->flags = flags;
+    fd->ready = GYRE__DIR_OUT; /* a send is worth a try; a receive rarely is */
+    gyre__list_init(&fd->ops);
+    loop->fds++;
+    return 0;
+}
+
 int gyre_fd_init(struct gyre_fd *fd, struct gyre_loop *loop, int number)
 {
-    int reserved;
     int rc;
 
     if (fd == NULL || loop == NULL || number < 0) {
@@ -22,20 +40,7 @@ int gyre_fd_init(struct gyre_fd *fd, struct gyre_loop *loop, int number)
     if (rc < 0) {
         return rc == -1 ? -errno : rc;
     }
-    reserved = gyre__loop_reserve(loop, 0, 1);
-    if (reserved < 0) {
-        return reserved;
-    }
-    loop->stats.allocations += (uint64_t)reserved;
-    memset(fd, 0, sizeof(*fd));
-    fd->loop = loop;
-    fd->number = number;
-    fd->state = GYRE__FD_OPEN;
-    fd->flags = rc & O_NONBLOCK ? GYRE__FD_NONBLOCK : 0;
-    fd->ready = GYRE__DIR_OUT; /* a send is worth a try; a receive rarely is */
-    gyre__list_init(&fd->ops);
-    loop->fds++;
-    return 0;
+    return gyre__fd_attach(fd, loop, number, rc & O_NONBLOCK ? GYRE__FD_NONBLOCK : 0);
 }
 
 static int check_attached(const struct gyre_fd *fd)

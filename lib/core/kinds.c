@@ -135,7 +135,7 @@ static void recv_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
     sqe->opcode = IORING_OP_RECV;
     sqe->fd = op->fd->number;
     sqe->addr = (uint64_t)(uintptr_t)(op->arg.io.data + op->done);
-    sqe->len = (uint32_t)(op->arg.io.len - op->done);
+    sqe->len = op->len - op->done;
     sqe->msg_flags = op->flags & GYRE_WAITALL ? MSG_WAITALL : 0;
     if (!(op->fd->ready & GYRE__DIR_IN)) {
         sqe->ioprio = IORING_RECVSEND_POLL_FIRST; /* known to be empty: spare the futile try */
@@ -145,7 +145,7 @@ static void recv_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 static int recv_attempt(struct gyre_op *op)
 {
     return ATTEMPT(
-        recv(op->fd->number, op->arg.io.data + op->done, op->arg.io.len - op->done, MSG_DONTWAIT));
+        recv(op->fd->number, op->arg.io.data + op->done, op->len - op->done, MSG_DONTWAIT));
 }
 
 static void recv_lease_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
@@ -167,14 +167,42 @@ static void send_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
     sqe->opcode = IORING_OP_SEND;
     sqe->fd = op->fd->number;
     sqe->addr = (uint64_t)(uintptr_t)(op->arg.io.data + op->done);
-    sqe->len = (uint32_t)(op->arg.io.len - op->done);
+    sqe->len = op->len - op->done;
     sqe->msg_flags = MSG_WAITALL | MSG_NOSIGNAL;
 }
 
 static int send_attempt(struct gyre_op *op)
 {
-    return ATTEMPT(send(op->fd->number, op->arg.io.data + op->done, op->arg.io.len - op->done,
+    return ATTEMPT(send(op->fd->number, op->arg.io.data + op->done, op->len - op->done,
                         MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
+int gyre__fd_send_now(struct gyre_fd *fd, const struct iovec *pieces, size_t count)
+{
+    struct gyre_loop *loop = fd->loop;
+    const int kind = count == 1 ? GYRE_OP_SEND : GYRE_OP_SENDMSG;
+    int sent;
+
+    if (!loop->backend->tries_at_once || (fd->armed & GYRE__DIR_OUT) ||
+        !(fd->ready & GYRE__DIR_OUT)) {
+        return GYRE__NOT_YET;
+    }
+    if (count == 1) {
+        sent = ATTEMPT(
+            send(fd->number, pieces->iov_base, pieces->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL));
+    } else {
+        const struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)pieces,
+                                   .msg_iovlen = count};
+
+        sent = ATTEMPT(sendmsg(fd->number, &msg, MSG_DONTWAIT | MSG_NOSIGNAL));
+    }
+    loop->stats.syscalls++;
+    if (sent == GYRE__NOT_YET || sent == 0) {
+        return GYRE__NOT_YET;
+    }
+    loop->stats.started[kind]++;
+    loop->stats.finished[kind]++;
+    return sent;
 }
 
 /* ---- recvmsg, sendmsg ---- */
@@ -223,13 +251,13 @@ static void read_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
     sqe->opcode = IORING_OP_READ;
     sqe->fd = op->fd->number;
     sqe->addr = (uint64_t)(uintptr_t)op->arg.io.data;
-    sqe->len = (uint32_t)op->arg.io.len;
+    sqe->len = op->len;
     sqe->off = op->arg.io.offset;
 }
 
 static int read_attempt(struct gyre_op *op)
 {
-    const struct iovec one = {.iov_base = op->arg.io.data, .iov_len = op->arg.io.len};
+    const struct iovec one = {.iov_base = op->arg.io.data, .iov_len = op->len};
 
     make_nonblocking(op->fd);
     /* preadv2 with offset -1 is readv(2): one call for files and streams alike. */
@@ -241,14 +269,14 @@ static void write_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
     sqe->opcode = IORING_OP_WRITE;
     sqe->fd = op->fd->number;
     sqe->addr = (uint64_t)(uintptr_t)(op->arg.io.data + op->done);
-    sqe->len = (uint32_t)(op->arg.io.len - op->done);
+    sqe->len = op->len - op->done;
     sqe->off = offset_now(op);
 }
 
 static int write_attempt(struct gyre_op *op)
 {
     const struct iovec one = {.iov_base = op->arg.io.data + op->done,
-                              .iov_len = op->arg.io.len - op->done};
+                              .iov_len = op->len - op->done};
 
     make_nonblocking(op->fd);
     return ATTEMPT(pwritev2(op->fd->number, &one, 1, (off_t)offset_now(op), 0));
@@ -322,7 +350,7 @@ int gyre__op_continues(const struct gyre_op *op)
 
 size_t gyre__op_left(const struct gyre_op *op)
 {
-    return is_message(op) ? pieces_len(&gyre__msg_op(op)->msg) : op->arg.io.len - op->done;
+    return is_message(op) ? pieces_len(&gyre__msg_op(op)->msg) : op->len - op->done;
 }
 
 /* Drop the first @len bytes of the pieces; the address and control data went with the first
@@ -350,7 +378,7 @@ void gyre__op_restore_control(struct gyre_op *op)
     struct msghdr *msg = &gyre__msg_op(op)->msg;
 
     msg->msg_control = op->arg.io.data;
-    msg->msg_controllen = op->arg.io.len;
+    msg->msg_controllen = op->len;
 }
 
 void gyre__op_advance(struct gyre_op *op, size_t len)
@@ -361,7 +389,7 @@ void gyre__op_advance(struct gyre_op *op, size_t len)
 
         if (op->done == 0) {
             op->arg.io.data = msg->msg_control;
-            op->arg.io.len = msg->msg_controllen;
+            op->len = (uint32_t)msg->msg_controllen;
         }
         advance_pieces(msg, len);
     }
@@ -377,7 +405,7 @@ void gyre__op_check_memory(const struct gyre_op *op)
     case GYRE_OP_SEND:
     case GYRE_OP_READ:
     case GYRE_OP_WRITE:
-        gyre__check_memory(op->arg.io.data, op->arg.io.len);
+        gyre__check_memory(op->arg.io.data, op->len);
         break;
     case GYRE_OP_RECVMSG:
     case GYRE_OP_SENDMSG: {

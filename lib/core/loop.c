@@ -6,8 +6,8 @@
  *     driver's dispatch          callbacks of what completed, results that they bring at once
  *     ready operations           what completed without the kernel, and tries that are due
  *     timers                     those taken out
- *     posts                      what other threads asked for
- *     ready operations           what timers and posts started
+ *     posts, returns             what other threads asked for, and gave back
+ *     ready operations           what these and timers started
  *
  * Each part has a budget. What is left over makes the next turn not wait, so that nothing starves:
  * neither a timer behind a flood of completions nor the kernel behind callbacks that start
@@ -15,10 +15,12 @@
  */
 #include "core/loop.h"
 
+#include "base/alloc.h"
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/list.h"
 #include "core/op.h"
+#include "core/task.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -32,7 +34,7 @@
 enum {
     READY_BUDGET = 1024,  /* callbacks of ready operations per turn */
     TIMER_BUDGET = 1024,  /* timers per turn */
-    POST_BUDGET = 1024,   /* posts per turn */
+    POST_BUDGET = 1024,   /* posts per turn, and returns */
     DISPATCH_TURNS = 8,   /* turns of one gyre_loop_dispatch(): mostly one, two to submit */
     DEFAULT_POSTS = 4096, /* 96 KiB */
     POSTS_MAX = 1u << 20,
@@ -48,20 +50,6 @@ _Thread_local char gyre__thread_mark;
 int gyre__loop_refused(const struct gyre_loop *loop)
 {
     return loop->owner != NULL ? GYRE_ETHREAD : GYRE_EFORK;
-}
-
-/* Zeroed. */
-static struct gyre_loop *map_loop(void)
-{
-    void *memory = mmap(NULL, sizeof(struct gyre_loop), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    if (memory == MAP_FAILED) {
-        return NULL;
-    }
-    /* Linux 4.14. If it fails, a forked child is not told apart; nothing else depends on it. */
-    madvise(memory, sizeof(struct gyre_loop), MADV_WIPEONFORK);
-    return memory;
 }
 
 /* ---- create and destroy ---- */
@@ -132,6 +120,9 @@ static void close_number(int number)
 /* Also takes apart what start_parts() left half done. */
 static void free_loop(struct gyre_loop *loop)
 {
+    if (loop->net != NULL) {
+        loop->net_fini(loop);
+    }
     if (loop->driver != NULL) {
         loop->backend->fini(loop);
     }
@@ -154,7 +145,7 @@ int gyre_loop_create(struct gyre_loop **out_loop, const struct gyre_loop_options
         return -EINVAL;
     }
     options = options != NULL ? options : &defaults;
-    loop = map_loop();
+    loop = gyre__map_wiped(sizeof(*loop));
     if (loop == NULL) {
         return -ENOMEM;
     }
@@ -168,6 +159,7 @@ int gyre_loop_create(struct gyre_loop **out_loop, const struct gyre_loop_options
     gyre__list_init(&loop->results);
     gyre__list_init(&loop->tries);
     gyre__list_init(&loop->later);
+    gyre__list_init(&loop->tasks);
     gyre__list_init(&loop->paused);
     gyre__alarm_init(&loop->pause_end);
     gyre__wheel_init(&loop->wheel, loop->now_ns);
@@ -183,7 +175,7 @@ int gyre_loop_create(struct gyre_loop **out_loop, const struct gyre_loop_options
 static int is_busy(const struct gyre_loop *loop)
 {
     return loop->running || loop->active_ops > 0 || loop->timers > 0 || loop->fds > 0 ||
-           loop->pool.leases > 0 || gyre__posts_count(&loop->posts) > 0;
+           loop->away > 0 || loop->pool.leases > 0 || gyre__posts_count(&loop->posts) > 0;
 }
 
 int gyre_loop_destroy(struct gyre_loop *loop)
@@ -209,7 +201,8 @@ int gyre_loop_destroy(struct gyre_loop *loop)
 static int has_work(const struct gyre_loop *loop)
 {
     return !gyre__list_empty(&loop->results) || !gyre__list_empty(&loop->tries) ||
-           !gyre__list_empty(&loop->later) || gyre__posts_pending(&loop->posts) ||
+           !gyre__list_empty(&loop->later) || !gyre__list_empty(&loop->tasks) ||
+           gyre__posts_pending(&loop->posts) ||
            (loop->pool.starved_count > 0 && gyre__pool_has_room(&loop->pool));
 }
 
@@ -312,6 +305,38 @@ static void run_posts(struct gyre_loop *loop)
     }
 }
 
+/* A task that asks for itself again waits for the next turn. */
+static int run_tasks(struct gyre_loop *loop)
+{
+    struct gyre_link now;
+
+    if (gyre__list_empty(&loop->tasks)) {
+        return 0;
+    }
+    gyre__list_take(&now, &loop->tasks);
+    while (!gyre__list_empty(&now)) {
+        struct gyre_task *task = gyre_container_of(now.next, struct gyre_task, link);
+
+        gyre__list_remove(&task->link);
+        task->run(task);
+    }
+    return 1;
+}
+
+static void run_returns(struct gyre_loop *loop)
+{
+    for (int i = 0; i < POST_BUDGET; i++) {
+        struct gyre_return *back = gyre__posts_arrival(&loop->posts);
+
+        if (back == NULL) {
+            return;
+        }
+        gyre_assert(loop->away > 0);
+        loop->away--;
+        back->arrive(back);
+    }
+}
+
 static int turn(struct gyre_loop *loop, int may_wait)
 {
     struct gyre_link due;
@@ -321,6 +346,7 @@ static int turn(struct gyre_loop *loop, int may_wait)
     loop->received = 0;
     gyre__list_move(&loop->tries, &loop->later);
     gyre__op_feed_starved(loop);
+    run_tasks(loop); /* of what happened between two turns */
     rc = sleep_or_poll(loop, may_wait ? wait_until(loop) : 0);
     if (rc < 0) {
         return rc;
@@ -331,7 +357,11 @@ static int turn(struct gyre_loop *loop, int may_wait)
     gyre__op_dispatch(loop, READY_BUDGET);
     fire(&due);
     run_posts(loop);
+    run_returns(loop);
     gyre__op_dispatch(loop, READY_BUDGET);
+    if (run_tasks(loop)) {
+        gyre__op_dispatch(loop, READY_BUDGET); /* on epoll most of what they sent has left */
+    }
     gyre__pool_rest(&loop->pool);
     return 0;
 }
@@ -340,8 +370,8 @@ static int turn(struct gyre_loop *loop, int may_wait)
 
 size_t gyre_loop_alive(const struct gyre_loop *loop)
 {
-    return loop->active_ops + (loop->timers - loop->background_timers) + loop->refs +
-           gyre__posts_count(&loop->posts);
+    return (loop->active_ops - loop->background_ops) + (loop->timers - loop->background_timers) +
+           loop->refs + loop->away + gyre__posts_count(&loop->posts);
 }
 
 static int run(struct gyre_loop *loop, enum gyre_run_mode mode)
@@ -436,6 +466,14 @@ int gyre_loop_post(struct gyre_loop *loop, gyre_post_fn fn, void *data)
         gyre_loop_wake(loop);
     }
     return rc;
+}
+
+void gyre__loop_return(struct gyre_loop *loop, struct gyre_return *back)
+{
+    gyre__posts_return(&loop->posts, back);
+    if (gyre__posts_claim_wake(&loop->posts)) {
+        gyre_loop_wake(loop);
+    }
 }
 
 void gyre_loop_close_posts(struct gyre_loop *loop)

@@ -11,6 +11,14 @@
 
 #include <gyre/loop.h>
 
+/* Descriptors that came with the bytes that are being handed out; what the callback leaves is closed. */
+struct gyre__passed_in {
+    uint32_t count;
+    uint32_t first; /* not yet taken */
+    uint8_t came;   /* some did, though none may have arrived */
+    int numbers[253];
+};
+
 /*
  * A loop lives in a mapping of its own that the kernel empties in a forked child: there it has no
  * owner, so that a child that touches it is refused, whatever the parent does with it.
@@ -23,6 +31,7 @@ struct gyre_loop {
     struct gyre_link results; /* ops in state READY, in order */
     struct gyre_link tries;   /* ops in state TRY, in order */
     struct gyre_link later;   /* ops in state TRY that have had their share of this turn */
+    struct gyre_link tasks;   /* struct gyre_task, for the end of the turn */
     size_t received;          /* bytes received by system calls in this turn */
     size_t active_ops;
     size_t fds;
@@ -34,6 +43,8 @@ struct gyre_loop {
     uint64_t busy_poll_ns;
     size_t timers; /* active */
     size_t background_timers;
+    size_t background_ops; /* of the active ones: do not keep the loop alive */
+    size_t away;           /* with other threads; they come back as returns */
     size_t refs;
     uint8_t running;
     uint8_t stopping;
@@ -49,6 +60,9 @@ struct gyre_loop {
     struct gyre_op wake_op;
     struct gyre__posts posts;
     struct gyre__wheel wheel;
+    struct gyre__passed_in passed;
+    struct gyre__net *net; /* what the net layer keeps for this loop; made when first needed */
+    void (*net_fini)(struct gyre_loop *loop);
 };
 
 /*
@@ -58,6 +72,18 @@ struct gyre_loop {
  */
 extern _Thread_local char gyre__thread_mark
     __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* Loop thread: give something to another thread. Until it is back, the loop is alive and cannot be
+ * destroyed. */
+static inline void gyre__loop_give(struct gyre_loop *loop)
+{
+    loop->away++;
+}
+
+/* Any thread: back to the loop, which calls back->arrive() on its own thread. Never fails. The loop
+ * must outlive the call, and the call may still use it when arrive() runs: the giver's arrive() has
+ * to wait for that before it lets the loop be destroyed. */
+void gyre__loop_return(struct gyre_loop *loop, struct gyre_return *back);
 
 int gyre__loop_refused(const struct gyre_loop *loop);
 

@@ -78,8 +78,9 @@ int gyre__op_begin(struct gyre_op *op, enum gyre_op_kind kind, struct gyre_loop 
                    struct gyre_fd *fd, uint32_t flags)
 {
     /* Names are taken later, when nothing may fail any more. The room for a close was reserved when
-     * its descriptor was attached: an end must not need memory. */
-    const int rc = kind == GYRE_OP_CLOSE ? 0 : gyre__loop_reserve(loop, 1, 0);
+     * its descriptor was attached: an end must not need memory. A nop never has a name. */
+    const int named = kind != GYRE_OP_CLOSE && kind != GYRE_OP_NOP;
+    const int rc = named ? gyre__loop_reserve(loop, 1, 0) : 0;
 
     if (rc < 0) {
         return rc;

@@ -43,6 +43,7 @@ enum gyre__fd_state { GYRE__FD_NONE = 0, GYRE__FD_OPEN = 0x51, GYRE__FD_CLOSING,
 #define GYRE__FD_STREAM     (1u << 5)
 #define GYRE__FD_TCP        (1u << 6)
 #define GYRE__FD_BULK       (1u << 7) /* io_uring: its data comes in large pieces */
+#define GYRE__FD_CONTROL    (1u << 8) /* descriptors that come with its data are wanted */
 
 /* gyre_fd.armed: directions that an operation has, and: */
 #define GYRE__FD_HOLDS (1u << 2) /* an operation is HELD until less is retained */
@@ -123,6 +124,14 @@ void gyre__op_emit(struct gyre_op *op, int32_t result, const struct gyre_lease *
 /* The result for an operation that has moved bytes, or failed with @error before it could. */
 int32_t gyre__op_outcome(const struct gyre_op *op, int32_t error);
 
+/* As gyre_fd_init(), without a question: an open descriptor with the GYRE__FD_* flags that are known
+ * of it. Returns 0 or -ENOMEM. */
+int gyre__fd_attach(struct gyre_fd *fd, struct gyre_loop *loop, int number, uint16_t flags);
+
+/* On a driver that tries at once: send without an operation, when none has its turn to. Returns bytes
+ * sent, an error (which the kernel tells once), or GYRE__NOT_YET. */
+int gyre__fd_send_now(struct gyre_fd *fd, const struct iovec *pieces, size_t count);
+
 /* Begin to close; the close operation has begun and gets the result. */
 void gyre__fd_close(struct gyre_fd *fd, struct gyre_op *close);
 
@@ -177,10 +186,15 @@ enum gyre__received {
  * receive.c. */
 enum gyre__received gyre__receive_direct(struct gyre_op *op);
 
-/* A moving average of what one receive brings, over about 8 of them. */
+/* A moving average of what one receive brings, over about 8 of them; in units of 64 bytes. */
+#define GYRE__AVERAGE_UNIT 64
+
 static inline void gyre__op_note_size(struct gyre_op *op, uint32_t len)
 {
-    op->fd->average += len / 8 - op->fd->average / 8;
+    const uint32_t units = len / GYRE__AVERAGE_UNIT;
+    const uint32_t average = op->fd->average;
+
+    op->fd->average = (uint16_t)(average + units / 8 - average / 8);
 }
 
 /* What a try told of a descriptor. */

@@ -345,10 +345,21 @@ static struct gyre_fd *owner_of(const struct gyre_lease *lease)
                             gyre__name(lease->owner_slot, lease->owner_generation));
 }
 
+/* A lease shared so often that the sum cannot be told is nobody's: it counts as little as it can be
+ * counted. */
+static void charge_owner(struct gyre_lease *lease)
+{
+    struct gyre_fd *owner = owner_of(lease);
+
+    if (owner != NULL && __builtin_add_overflow(owner->lent, lease->held, &owner->lent)) {
+        owner->lent -= lease->held;
+        lease->owner_slot = 0;
+    }
+}
+
 int gyre_lease_retain(const struct gyre_lease *lent, struct gyre_lease *out_lease)
 {
     struct gyre_loop *loop;
-    struct gyre_fd *owner;
 
     if (lent == NULL || out_lease == NULL || lent->loop == NULL) {
         return -EINVAL;
@@ -359,10 +370,31 @@ int gyre_lease_retain(const struct gyre_lease *lent, struct gyre_lease *out_leas
     hold(&loop->pool, out_lease);
     out_lease->held = (uint32_t)out_lease->len;
     loop->pool.leases++;
-    owner = owner_of(out_lease);
-    if (owner != NULL) {
-        owner->lent += out_lease->held;
+    charge_owner(out_lease);
+    return 0;
+}
+
+int gyre__pool_lend_copied(struct gyre_fd *owner, const uint8_t *data, size_t len,
+                           struct gyre_lease *out_lease)
+{
+    struct gyre__pool *pool = &owner->loop->pool;
+    const struct gyre_lease lent = {.data = (uint8_t *)(uintptr_t)data,
+                                    .len = len,
+                                    .loop = owner->loop,
+                                    .block = GYRE__BLOCK_NONE,
+                                    .held = (uint32_t)len,
+                                    .owner_slot = owner->slot,
+                                    .owner_generation = owner->generation};
+    struct copy *copy = copy_out(pool, &lent);
+
+    if (copy == NULL) {
+        return -ENOMEM;
     }
+    *out_lease = lent;
+    out_lease->copy = copy;
+    out_lease->data = copy->bytes;
+    charge_owner(out_lease);
+    pool->leases++;
     return 0;
 }
 

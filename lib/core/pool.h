@@ -58,6 +58,11 @@ void gyre__pool_lend(struct gyre_fd *owner, uint32_t block, size_t offset, size_
                      struct gyre_lease *out_lease);
 void gyre__pool_free_block(struct gyre__pool *pool, uint32_t block);
 
+/* Lend bytes that lie elsewhere, copied, to @owner; ended by gyre_lease_release(). Returns 0 or
+ * -ENOMEM. */
+int gyre__pool_lend_copied(struct gyre_fd *owner, const uint8_t *data, size_t len,
+                           struct gyre_lease *out_lease);
+
 static inline void gyre__pool_unlend(struct gyre__pool *pool, uint32_t block)
 {
     struct gyre__block *entry = &pool->table[block];

@@ -9,6 +9,10 @@
  * Closing sets the highest bit of the tail, so that claiming and closing are decided by one atomic
  * word: a post is either accepted before the close, and runs, or refused after it.
  *
+ * Beside it, returns: what the loop gave to another thread and gets back. The giver cannot be told
+ * that the queue is full, and need not be: each return brings its own link, so they are a stack
+ * without limit, which the loop takes whole and turns round.
+ *
  * Sleeping: the loop sets `asleep`, then looks at the queue again; a producer publishes, then looks
  * at `asleep`. Both sides need their store to be visible before their load (a store-load order,
  * which only sequential consistency gives), else each could miss the other and the loop would sleep
@@ -33,6 +37,8 @@ int gyre__posts_init(struct gyre__posts *posts, uint32_t capacity)
     }
     posts->mask = capacity - 1;
     posts->head = 0;
+    posts->arrived = NULL;
+    atomic_init(&posts->returns, NULL);
     for (uint64_t i = 0; i < capacity; i++) {
         atomic_init(&posts->ring[i].sequence, i);
     }
@@ -93,7 +99,7 @@ int gyre__posts_push(struct gyre__posts *posts, gyre_post_fn fn, void *data)
     return 0;
 }
 
-int gyre__posts_pending(const struct gyre__posts *posts)
+static int post_filled(const struct gyre__posts *posts)
 {
     const struct gyre__post *cell = &posts->ring[posts->head & posts->mask];
 
@@ -104,7 +110,7 @@ int gyre__posts_pop(struct gyre__posts *posts, gyre_post_fn *out_fn, void **out_
 {
     struct gyre__post *cell = &posts->ring[posts->head & posts->mask];
 
-    if (!gyre__posts_pending(posts)) {
+    if (!post_filled(posts)) {
         return 0;
     }
     *out_fn = cell->fn;
@@ -113,6 +119,44 @@ int gyre__posts_pop(struct gyre__posts *posts, gyre_post_fn *out_fn, void **out_
     atomic_store_explicit(&cell->sequence, posts->head + posts->mask + 1, memory_order_release);
     posts->head++;
     return 1;
+}
+
+void gyre__posts_return(struct gyre__posts *posts, struct gyre_return *back)
+{
+    struct gyre_return *newest = atomic_load_explicit(&posts->returns, memory_order_relaxed);
+
+    /* Release: what was written to the object before the loop reads it. Only the loop removes, and
+     * then all, so that an equal pointer means an equal stack. */
+    do {
+        back->next = newest;
+    } while (!atomic_compare_exchange_weak_explicit(&posts->returns, &newest, back,
+                                                    memory_order_release, memory_order_relaxed));
+}
+
+struct gyre_return *gyre__posts_arrival(struct gyre__posts *posts)
+{
+    struct gyre_return *first = posts->arrived;
+
+    if (first == NULL && atomic_load_explicit(&posts->returns, memory_order_relaxed) != NULL) {
+        struct gyre_return *newest =
+            atomic_exchange_explicit(&posts->returns, NULL, memory_order_acquire);
+
+        while (newest != NULL) {
+            struct gyre_return *older = newest->next;
+
+            newest->next = first;
+            first = newest;
+            newest = older;
+        }
+    }
+    posts->arrived = first != NULL ? first->next : NULL;
+    return first;
+}
+
+int gyre__posts_pending(const struct gyre__posts *posts)
+{
+    return post_filled(posts) || posts->arrived != NULL ||
+           atomic_load_explicit(&posts->returns, memory_order_relaxed) != NULL;
 }
 
 size_t gyre__posts_count(const struct gyre__posts *posts)

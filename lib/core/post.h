@@ -15,8 +15,10 @@ struct gyre__posts {
     struct gyre__post *ring;
     uint64_t mask;
     uint64_t head;                        /* loop thread only */
+    struct gyre_return *arrived;          /* loop thread only: taken from returns, oldest first */
     _Alignas(64) _Atomic uint64_t tail;   /* producers; a line of its own */
     _Alignas(64) _Atomic uint32_t asleep; /* 1: a producer must wake the loop */
+    struct gyre_return *_Atomic returns;  /* newest first */
 };
 
 /* @capacity: a power of two. Returns 0 or -ENOMEM. */
@@ -28,6 +30,14 @@ int gyre__posts_push(struct gyre__posts *posts, gyre_post_fn fn, void *data);
 
 /* Loop thread. Returns 1 and the oldest post, or 0. */
 int gyre__posts_pop(struct gyre__posts *posts, gyre_post_fn *out_fn, void **out_data);
+
+/* Any thread: never fails. The memory is the loop's thread's at once. */
+void gyre__posts_return(struct gyre__posts *posts, struct gyre_return *back);
+
+/* Loop thread. The oldest return, or NULL. */
+struct gyre_return *gyre__posts_arrival(struct gyre__posts *posts);
+
+/* Loop thread: a post or a return is there. */
 int gyre__posts_pending(const struct gyre__posts *posts);
 
 /* Accepted and not yet taken, those still being filled included. */

@@ -6,6 +6,7 @@
  * from its start again, so a server that answers at once always receives into the same warm memory.
  */
 #include "core/op.h"
+#include "core/passed.h"
 
 #include <errno.h>
 
@@ -39,24 +40,34 @@ static int recv_into(struct gyre_op *op, uint32_t block, struct gyre_lease *out_
     return (int)got;
 }
 
+static void give_back(struct gyre_loop *loop, struct gyre_lease *lease)
+{
+    if (lease->copy != NULL) {
+        gyre_lease_release(lease);
+        gyre__passed_drop(loop);
+    } else {
+        gyre__pool_unlend(&loop->pool, lease->block);
+    }
+}
+
 /* Returns 1 if there may be more to receive at once; else *out_what is set. */
-static int deliver(struct gyre_op *op, int got, const struct gyre_lease *lease,
+static int deliver(struct gyre_op *op, int got, struct gyre_lease *lease,
                    enum gyre__received *out_what)
 {
-    struct gyre__pool *pool = &op->loop->pool; /* the operation may be gone after its callback */
+    struct gyre_loop *loop = op->loop; /* the operation may be gone after its callback */
 
     *out_what = GYRE__RECEIVED_GONE;
     if (!(op->flags & GYRE_MULTISHOT)) {
         gyre__op_finish(op, got, lease);
-        gyre__pool_unlend(pool, lease->block);
+        give_back(loop, lease);
         return 0;
     }
     gyre__op_emit(op, got, lease);
-    gyre__pool_unlend(pool, lease->block);
+    give_back(loop, lease);
     if (op->state != GYRE__OP_ARMED) {
         return 0; /* its callback ended it: settling may run its final one, and it be gone */
     }
-    gyre__op_settle(op->loop); /* what the callback sent at once gives the memory back */
+    gyre__op_settle(loop); /* what the callback sent at once gives the memory back */
     if (op->state != GYRE__OP_ARMED) {
         return 0; /* ended just now; its final callback is still to come */
     }
@@ -71,6 +82,7 @@ static int deliver(struct gyre_op *op, int got, const struct gyre_lease *lease,
 /* As deliver(). */
 static int receive_once(struct gyre_op *op, int *bytes, enum gyre__received *out_what)
 {
+    const int control = op->fd->flags & GYRE__FD_CONTROL;
     struct gyre_lease lease;
     uint32_t block;
     int got;
@@ -80,12 +92,12 @@ static int receive_once(struct gyre_op *op, int *bytes, enum gyre__received *out
         gyre__op_hold(op);
         return 0;
     }
-    block = gyre__pool_current(&op->loop->pool);
-    if (block == GYRE__BLOCK_NONE) {
+    block = control ? GYRE__BLOCK_NONE : gyre__pool_current(&op->loop->pool);
+    if (block == GYRE__BLOCK_NONE && !control) {
         gyre__op_starve(op);
         return 0;
     }
-    got = recv_into(op, block, &lease);
+    got = control ? gyre__passed_receive(op->fd, &lease) : recv_into(op, block, &lease);
     if (got == GYRE__NOT_YET) {
         gyre__fd_note_empty(op);
         *out_what = GYRE__RECEIVED_WAIT;

@@ -1,7 +1,6 @@
 #include "core/slots.h"
 
 #include "base/alloc.h"
-#include "base/assert.h"
 
 #include <errno.h>
 
@@ -10,33 +9,21 @@ enum {
     CAPACITY_MAX = 1u << 27, /* 2 GiB of table: more operations than descriptors can exist */
 };
 
-/* Slots are handed out lowest first, as file descriptors are: the table stays dense and warm. */
-static void add_free(struct gyre__slots *slots, uint32_t from, uint32_t to)
-{
-    for (uint32_t slot = to; slot-- > from;) {
-        slots->table[slot] = (struct gyre__slot){.generation = 1, .next_free = slots->first_free};
-        slots->first_free = slot;
-    }
-}
-
 static int grow(struct gyre__slots *slots, uint32_t capacity)
 {
     struct gyre__slot *table = gyre__resize(slots->table, capacity * sizeof(*table));
-    const uint32_t from = slots->capacity == 0 ? 1 : slots->capacity;
 
     if (table == NULL) {
         return -ENOMEM;
     }
     slots->table = table;
-    add_free(slots, from, capacity);
-    slots->table[0] = (struct gyre__slot){0};
     slots->capacity = capacity;
     return 1;
 }
 
 int gyre__slots_init(struct gyre__slots *slots)
 {
-    *slots = (struct gyre__slots){0};
+    *slots = (struct gyre__slots){.fresh = 1};
     return grow(slots, FIRST_CAPACITY) < 0 ? -ENOMEM : 0;
 }
 

@@ -24,6 +24,7 @@ struct gyre__slots {
     struct gyre__slot *table; /* table[0] is never used, so that slot 0 means none */
     uint32_t capacity;
     uint32_t used;
+    uint32_t fresh; /* from here on none was ever taken; they are not even written */
     uint32_t first_free;
 };
 
@@ -48,10 +49,16 @@ static inline int gyre__slots_reserve(struct gyre__slots *slots, size_t total)
 static inline uint32_t gyre__slots_take(struct gyre__slots *slots, void *object,
                                         uint32_t *out_generation)
 {
-    const uint32_t slot = slots->first_free;
+    uint32_t slot = slots->first_free;
     struct gyre__slot *entry = &slots->table[slot];
 
-    gyre_assert(slot != 0 && object != NULL);
+    if (slot == 0) {
+        slot = slots->fresh++;
+        entry = &slots->table[slot];
+        gyre_assert(slot < slots->capacity);
+        *entry = (struct gyre__slot){.generation = 1};
+    }
+    gyre_assert(object != NULL);
     slots->first_free = entry->next_free;
     slots->used++;
     entry->object = object;
@@ -63,7 +70,7 @@ static inline void gyre__slots_release(struct gyre__slots *slots, uint32_t slot)
 {
     struct gyre__slot *entry = &slots->table[slot];
 
-    gyre_assert(slot != 0 && slot < slots->capacity && entry->object != NULL);
+    gyre_assert(slot != 0 && slot < slots->fresh && entry->object != NULL);
     entry->object = NULL;
     entry->generation++;
     entry->next_free = slots->first_free;
@@ -75,7 +82,7 @@ static inline void *gyre__slots_find(const struct gyre__slots *slots, uint64_t n
 {
     const uint32_t slot = (uint32_t)name;
 
-    if (slot == 0 || slot >= slots->capacity || slots->table[slot].generation != name >> 32) {
+    if (slot == 0 || slot >= slots->fresh || slots->table[slot].generation != name >> 32) {
         return NULL;
     }
     return slots->table[slot].object;

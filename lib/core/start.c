@@ -118,7 +118,7 @@ static int set_io(struct gyre_op *op, const struct gyre_fd *fd, const void *data
     rc = rc < 0 ? rc : check_buffer(data, len, least);
     if (rc == 0) {
         op->arg.io.data = (uint8_t *)(uintptr_t)data;
-        op->arg.io.len = len;
+        op->len = (uint32_t)len;
         op->arg.io.offset = GYRE_OFFSET_CURRENT;
     }
     return rc;
@@ -159,7 +159,7 @@ static int check_message(const struct msghdr *msg, size_t least_pieces)
     size_t len = 0;
 
     if (msg == NULL || msg->msg_iovlen < least_pieces || msg->msg_iovlen > GYRE_IOV_MAX ||
-        (msg->msg_iovlen > 0 && msg->msg_iov == NULL)) {
+        (msg->msg_iovlen > 0 && msg->msg_iov == NULL) || msg->msg_controllen > UINT32_MAX) {
         return -EINVAL;
     }
     for (size_t i = 0; i < msg->msg_iovlen; i++) {

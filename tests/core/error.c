@@ -36,6 +36,7 @@ static const struct named named_errors[] = {
     {GYRE_EBACKEND, "GYRE_EBACKEND"},
     {GYRE_ELOST, "GYRE_ELOST"},
     {GYRE_ECLOSING, "GYRE_ECLOSING"},
+    {GYRE_EUNBLOCKED, "GYRE_EUNBLOCKED"},
 };
 
 /* E01 */

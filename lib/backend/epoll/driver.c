@@ -120,7 +120,7 @@ static void epoll_forget(struct gyre_fd *fd)
 {
     if (fd->flags & GYRE__FD_REGISTERED) {
         control(fd, EPOLL_CTL_DEL);
-        fd->flags &= (uint8_t)~GYRE__FD_REGISTERED;
+        fd->flags &= (uint16_t)~GYRE__FD_REGISTERED;
     }
 }
 
@@ -155,7 +155,7 @@ static int try_once(struct gyre_op *op, int32_t *out_result)
     if (rc == GYRE__NOT_YET) {
         return GYRE__NOT_YET;
     }
-    if (op->kind == GYRE_OP_SEND && op->done == 0 && rc == (int)op->arg.io.len) {
+    if (op->kind == GYRE_OP_SEND && op->done == 0 && rc == (int)op->len) {
         *out_result = rc; /* the whole of it at once, as nearly always */
         return 1;
     }
@@ -177,7 +177,7 @@ static int try_once(struct gyre_op *op, int32_t *out_result)
 /* Returns 1 with the final result, or 0 when the operation has to wait for an edge. */
 static int try_op(struct gyre_op *op, int32_t *out_result)
 {
-    const size_t room = op->kind == GYRE_OP_RECV ? op->arg.io.len : 0;
+    const size_t room = op->kind == GYRE_OP_RECV ? op->len : 0;
     int zeroes = 0;
     int rc;
 
@@ -293,7 +293,7 @@ static void receive(struct gyre_op *op)
 
 static void close_resume(struct gyre_op *op)
 {
-    op->fd->flags &= (uint8_t)~GYRE__FD_REGISTERED; /* events still queued for it find nobody */
+    op->fd->flags &= (uint16_t)~GYRE__FD_REGISTERED; /* events still queued for it find nobody */
     op->loop->stats.syscalls++;
     gyre__op_finish(op, gyre__kind_of(op)->attempt(op), NULL);
 }
@@ -472,6 +472,7 @@ static void epoll_info(const struct gyre_loop *loop, struct gyre_loop_info *out_
 const struct gyre__backend gyre__epoll_backend = {
     .id = GYRE_BACKEND_EPOLL,
     .name = "epoll",
+    .tries_at_once = 1,
     .init = epoll_init,
     .fini = epoll_fini,
     .arm = epoll_arm,

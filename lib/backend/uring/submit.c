@@ -173,7 +173,7 @@ static void attempt(struct gyre_op *op)
 static int sends_much(const struct gyre_op *op)
 {
     return op->kind == GYRE_OP_SEND &&
-           (op->arg.io.len >= DIRECT_SEND_LEAST || (op->fd->flags & GYRE__FD_BULK));
+           (op->len >= DIRECT_SEND_LEAST || (op->fd->flags & GYRE__FD_BULK));
 }
 
 /* Send what the socket takes now; the rest goes through the ring. */
