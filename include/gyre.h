@@ -2,6 +2,7 @@
 #ifndef GYRE_H
 #define GYRE_H
 
+#include <gyre/addr.h>
 #include <gyre/alloc.h>
 #include <gyre/base.h>
 #include <gyre/error.h>
@@ -9,6 +10,7 @@
 #include <gyre/loop.h>
 #include <gyre/op.h>
 #include <gyre/pool.h>
+#include <gyre/sockopt.h>
 #include <gyre/timer.h>
 #include <gyre/version.h>
 

@@ -24,7 +24,7 @@ BELOW = {
 # The layer of each public header; one that is not listed belongs to core.
 PUBLIC = {
     "base": {"alloc", "base", "error", "version"},
-    "net": {"addr", "dgram", "listener", "net", "socket", "stream"},
+    "net": {"addr", "dgram", "listener", "signal", "sockopt", "stream", "work"},
     "backend": {"sim"},
     "dns": {"dns"},
     "tls": {"tls"},
