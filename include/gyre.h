@@ -10,8 +10,10 @@
 #include <gyre/loop.h>
 #include <gyre/op.h>
 #include <gyre/pool.h>
+#include <gyre/signal.h>
 #include <gyre/sockopt.h>
 #include <gyre/timer.h>
 #include <gyre/version.h>
+#include <gyre/work.h>
 
 #endif
