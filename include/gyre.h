@@ -7,11 +7,13 @@
 #include <gyre/base.h>
 #include <gyre/error.h>
 #include <gyre/fd.h>
+#include <gyre/listener.h>
 #include <gyre/loop.h>
 #include <gyre/op.h>
 #include <gyre/pool.h>
 #include <gyre/signal.h>
 #include <gyre/sockopt.h>
+#include <gyre/stream.h>
 #include <gyre/timer.h>
 #include <gyre/version.h>
 #include <gyre/work.h>

@@ -1,0 +1,22 @@
+/*
+ * What the net layer keeps for one loop: memory that its objects take while they need it and give
+ * back, so that an idle one holds none. Made when first needed, freed with the loop.
+ */
+#ifndef GYRE_NET_NET_H
+#define GYRE_NET_NET_H
+
+#include "net/slab.h"
+
+#include <gyre/loop.h>
+
+struct gyre__net {
+    struct gyre__slab flows;   /* struct gyre__flow: streams with something to send */
+    struct gyre__slab chunks;  /* struct gyre__chunk: pieces of send queues */
+    struct gyre__slab parcels; /* struct gyre__parcel: sends of several pieces, connects */
+    struct gyre__slab buffers; /* struct gyre__buffer: bytes that were copied to be sent */
+};
+
+/* The loop's, or NULL when there is no memory for it. */
+struct gyre__net *gyre__net_of(struct gyre_loop *loop);
+
+#endif
