@@ -5,6 +5,7 @@
 #include <gyre/addr.h>
 #include <gyre/alloc.h>
 #include <gyre/base.h>
+#include <gyre/dgram.h>
 #include <gyre/error.h>
 #include <gyre/fd.h>
 #include <gyre/listener.h>

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "core/loop.h"
+#include "net/dgram.h"
 #include "net/stream.h"
 
 /* Objects of a page: about 16 KiB, 64 KiB for buffers. */
@@ -15,6 +16,8 @@ static void net_fini(struct gyre_loop *loop)
     gyre__slab_fini(&net->chunks);
     gyre__slab_fini(&net->parcels);
     gyre__slab_fini(&net->buffers);
+    gyre__slab_fini(&net->dgram_pages);
+    gyre__free(net->scratch);
     gyre__free(net);
 }
 
@@ -34,6 +37,7 @@ struct gyre__net *gyre__net_of(struct gyre_loop *loop)
     gyre__slab_init(&net->parcels, sizeof(struct gyre__parcel), PARCEL_PAGE,
                     gyre__parcel_construct);
     gyre__slab_init(&net->buffers, sizeof(struct gyre__buffer), BUFFER_PAGE, NULL);
+    gyre__slab_init(&net->dgram_pages, sizeof(struct gyre__dgram_page), 1, NULL);
     loop->net = net;
     loop->net_fini = net_fini;
     return net;

@@ -9,11 +9,15 @@
 
 #include <gyre/loop.h>
 
+struct gyre__dgram_scratch;
+
 struct gyre__net {
-    struct gyre__slab flows;   /* struct gyre__flow: streams with something to send */
-    struct gyre__slab chunks;  /* struct gyre__chunk: pieces of send queues */
-    struct gyre__slab parcels; /* struct gyre__parcel: sends of several pieces, connects */
-    struct gyre__slab buffers; /* struct gyre__buffer: bytes that were copied to be sent */
+    struct gyre__slab flows;       /* struct gyre__flow: streams with something to send */
+    struct gyre__slab chunks;      /* struct gyre__chunk: pieces of send queues */
+    struct gyre__slab parcels;     /* struct gyre__parcel: sends of several pieces, connects */
+    struct gyre__slab buffers;     /* struct gyre__buffer: bytes that were copied to be sent */
+    struct gyre__slab dgram_pages; /* struct gyre__dgram_page: what sockets have to send */
+    struct gyre__dgram_scratch *scratch; /* where datagrams are received, or NULL; see dgram.h */
 };
 
 /* The loop's, or NULL when there is no memory for it. */

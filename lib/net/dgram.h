@@ -1,0 +1,185 @@
+/* What the files of the datagram sockets share. See dgram.c. */
+#ifndef GYRE_NET_DGRAM_H
+#define GYRE_NET_DGRAM_H
+
+#include "base/assert.h"
+#include "base/list.h"
+#include "core/loop.h"
+#include "core/task.h"
+#include "net/net.h"
+
+#include <gyre/dgram.h>
+
+enum gyre__dgram_state {
+    GYRE__DGRAM_NONE = 0,
+    GYRE__DGRAM_OPEN = 0x61,
+    GYRE__DGRAM_CLOSING,
+    GYRE__DGRAM_CLOSED,
+};
+
+/* gyre_dgram.room: in the send buffer. A datagram that was sent makes it unknown. */
+enum gyre__dgram_room {
+    GYRE__DGRAM_ROOM_UNKNOWN = 0,
+    GYRE__DGRAM_ROOM_TOLD, /* an event said so */
+    GYRE__DGRAM_ROOM_SURE, /* and poll(2), just now */
+};
+
+/* gyre_dgram.traits */
+#define GYRE__DGRAM_IPV4      (1u << 0) /* the socket's family */
+#define GYRE__DGRAM_IPV6      (1u << 1)
+#define GYRE__DGRAM_UDP       (1u << 2)
+#define GYRE__DGRAM_RAW       (1u << 3)
+#define GYRE__DGRAM_CONNECTED (1u << 4)
+#define GYRE__DGRAM_GSO_KNOWN (1u << 5) /* the kernel was asked for UDP_SEGMENT */
+#define GYRE__DGRAM_GSO       (1u << 6) /* ... and has it */
+
+#define GYRE__DGRAM_INFO_FLAGS \
+    (GYRE_DGRAM_PACKET_INFO | GYRE_DGRAM_TTL | GYRE_DGRAM_TOS | GYRE_DGRAM_GRO)
+
+enum {
+    GYRE__DGRAM_BATCH = 64,    /* datagrams per system call */
+    GYRE__DGRAM_HEAD = 2112,   /* bytes; holds an Ethernet frame, and an odd count of cache lines */
+    GYRE__DGRAM_TAIL = 65600,  /* room for the largest datagram, and a cache line to stagger them */
+    GYRE__DGRAM_CONTROL = 192, /* of a datagram received: every item of control.c at once is 164 */
+    GYRE__DGRAM_CONTROL_OUT = 64,      /* packet info and a segment size */
+    GYRE__DGRAM_PAGE_ROOM = 66 * 1024, /* the largest item */
+    GYRE__DGRAM_ITEM_SPLIT = 1u << 0,  /* the library cuts the segments */
+};
+
+struct gyre__dgram_item;
+
+/*
+ * Where datagrams are received, and where the descriptions of those to be sent are put together:
+ * one for each loop, used by whichever socket has its turn, so that it stays in the cache.
+ *
+ * A datagram is received into a head and, what does not fit, into a tail. The heads lie packed. A
+ * tail has room for a head in front of it: a large datagram is made one piece by moving its head
+ * there. So there is room for 64 datagrams of 64 KiB, and small ones never touch the 4 MiB.
+ */
+struct gyre__dgram_scratch {
+    struct mmsghdr in[GYRE__DGRAM_BATCH];
+    struct iovec in_iov[GYRE__DGRAM_BATCH][2];
+    struct gyre_addr from[GYRE__DGRAM_BATCH];
+    _Alignas(struct cmsghdr) uint8_t in_control[GYRE__DGRAM_BATCH][GYRE__DGRAM_CONTROL];
+    uint32_t shaped_max; /* receive_max that in_iov is set up for */
+    int shaped_control;
+
+    struct mmsghdr out[GYRE__DGRAM_BATCH];
+    struct iovec out_iov[GYRE__DGRAM_BATCH];
+    struct gyre__dgram_item *out_item[GYRE__DGRAM_BATCH];
+    _Alignas(struct cmsghdr) uint8_t out_control[GYRE__DGRAM_BATCH][GYRE__DGRAM_CONTROL_OUT];
+
+    _Alignas(64) uint8_t heads[GYRE__DGRAM_BATCH][GYRE__DGRAM_HEAD];
+    uint8_t tails[GYRE__DGRAM_BATCH][GYRE__DGRAM_TAIL];
+};
+
+/* A datagram to be sent: on the queue, or on the list of those that ended and have a callback to
+ * come. Its address and, if they were copied, its bytes follow it. */
+struct gyre__dgram_item {
+    struct gyre_link link;
+    struct gyre__dgram_page *page;
+    const uint8_t *data;
+    uint32_t len;
+    uint32_t offset; /* bytes that were sent: of one that was cut into segments */
+    int32_t error;
+    uint16_t segment; /* 0: one datagram */
+    uint8_t flags;
+    uint8_t from_family; /* AF_INET, AF_INET6; 0: no packet info to send */
+    unsigned interface;
+    socklen_t to_len;
+    union {
+        struct in_addr in;
+        struct in6_addr in6;
+    } from;
+    gyre_dgram_release_fn release;
+    void *context;
+    max_align_t to[];
+};
+
+/* Items lie one behind the other in pages, so that a queue of small datagrams is small. */
+struct gyre__dgram_page {
+    uint32_t used; /* bytes */
+    uint32_t live; /* items */
+    _Alignas(max_align_t) uint8_t bytes[GYRE__DGRAM_PAGE_ROOM];
+};
+
+_Static_assert(sizeof(struct gyre__dgram_item) + sizeof(struct gyre_addr) + GYRE_DGRAM_MAX + 64 <=
+                   GYRE__DGRAM_PAGE_ROOM,
+               "the largest datagram fits");
+_Static_assert(GYRE__DGRAM_TAIL >= GYRE_DGRAM_MAX, "as a tail with its head in front");
+
+static inline struct gyre_loop *gyre__dgram_loop(const struct gyre_dgram *dgram)
+{
+    return dgram->fd.loop;
+}
+
+static inline int gyre__dgram_is_open(const struct gyre_dgram *dgram)
+{
+    return dgram->state == GYRE__DGRAM_OPEN;
+}
+
+/* There may be something, and it may be delivered. */
+static inline int gyre__dgram_may_receive(const struct gyre_dgram *dgram)
+{
+    return dgram->readable && !dgram->paused && gyre__dgram_is_open(dgram);
+}
+
+static inline struct gyre__dgram_scratch *gyre__dgram_scratch(const struct gyre_dgram *dgram)
+{
+    return gyre__dgram_loop(dgram)->net->scratch;
+}
+
+/* 0 if it is open and this is its thread. */
+int gyre__dgram_check(const struct gyre_dgram *dgram);
+
+/* Callbacks are due: on_work() runs soon. */
+void gyre__dgram_request_work(struct gyre_dgram *dgram);
+
+/* Count an error and tell it. @to may be NULL. Callback context only. */
+void gyre__dgram_report(struct gyre_dgram *dgram, int error, const struct gyre_addr *to);
+
+/* dgram_open.c */
+
+/* A new socket for the options, bound and connected. Sets traits. Returns it or an error. */
+int gyre__dgram_socket(struct gyre_dgram *dgram, const struct gyre_dgram_options *options);
+
+/* Find out what an existing socket is, and switch on what the options ask. */
+int gyre__dgram_inspect(struct gyre_dgram *dgram, int number,
+                        const struct gyre_dgram_options *options);
+
+/* dgram_receive.c: callback context only. */
+
+/* Deliver what is kept, then receive, as much as one turn allows. */
+void gyre__dgram_receive(struct gyre_dgram *dgram);
+
+/* Tell the ICMP errors that wait in the error queue, if it is used. Returns how many. */
+int gyre__dgram_take_errors(struct gyre_dgram *dgram);
+
+/* Forget what is kept. */
+void gyre__dgram_drop_held(struct gyre_dgram *dgram);
+
+/* dgram_send.c */
+
+/* Send what is queued, as much as the socket takes. Runs no callbacks. */
+void gyre__dgram_flush(struct gyre_dgram *dgram);
+
+/* Everything queued has ended; flush or close is over. */
+void gyre__dgram_drop_queue(struct gyre_dgram *dgram);
+
+/* Tell the errors of datagrams that ended, and release what they borrowed. Callback context only. */
+void gyre__dgram_settle(struct gyre_dgram *dgram);
+
+/* There is room in the socket's send buffer; or waiting for it ended. */
+void gyre__dgram_on_room(struct gyre_op *op, const struct gyre_result *result);
+
+/* dgram_control.c */
+
+/* Fill @datagram from the control data of a message received. */
+void gyre__dgram_read_control(struct msghdr *msg, struct gyre_datagram *datagram,
+                              struct gyre_addr *local);
+
+/* Write the control data for @item; @piece bytes go in one call. */
+void gyre__dgram_write_control(const struct gyre__dgram_item *item, size_t piece,
+                               struct msghdr *msg, uint8_t *control);
+
+#endif

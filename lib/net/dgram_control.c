@@ -1,0 +1,108 @@
+/* Control data of datagrams: what comes with one that was received, and goes with one to be sent. */
+#include "net/dgram.h"
+
+#include <netinet/udp.h>
+#include <string.h>
+
+static int control_int(struct cmsghdr *item)
+{
+    int value;
+
+    if (item->cmsg_len < CMSG_LEN(sizeof(value))) { /* IP_TOS is one byte */
+        return *CMSG_DATA(item);
+    }
+    memcpy(&value, CMSG_DATA(item), sizeof(value));
+    return value;
+}
+
+static void read_ipv4_control(struct cmsghdr *item, struct gyre_datagram *datagram,
+                              struct gyre_addr *local)
+{
+    struct in_pktinfo info;
+
+    if (item->cmsg_type == IP_TTL) {
+        datagram->ttl = control_int(item);
+    } else if (item->cmsg_type == IP_TOS) {
+        datagram->tos = control_int(item);
+    } else if (item->cmsg_type == IP_PKTINFO && datagram->local == NULL) {
+        memcpy(&info, CMSG_DATA(item), sizeof(info));
+        local->in = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = info.ipi_addr};
+        local->len = sizeof(local->in);
+        datagram->local = local;
+        datagram->interface = (unsigned)info.ipi_ifindex;
+        datagram->source = info.ipi_spec_dst.s_addr;
+    }
+}
+
+static void read_ipv6_control(struct cmsghdr *item, struct gyre_datagram *datagram,
+                              struct gyre_addr *local)
+{
+    struct in6_pktinfo info;
+
+    if (item->cmsg_type == IPV6_HOPLIMIT) {
+        datagram->ttl = control_int(item);
+    } else if (item->cmsg_type == IPV6_TCLASS) {
+        datagram->tos = control_int(item);
+    } else if (item->cmsg_type == IPV6_PKTINFO) {
+        memcpy(&info, CMSG_DATA(item), sizeof(info));
+        local->in6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_addr = info.ipi6_addr};
+        if (IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr)) {
+            local->in6.sin6_scope_id = info.ipi6_ifindex;
+        }
+        local->len = sizeof(local->in6);
+        datagram->local = local;
+        datagram->interface = info.ipi6_ifindex;
+    }
+}
+
+void gyre__dgram_read_control(struct msghdr *msg, struct gyre_datagram *datagram,
+                              struct gyre_addr *local)
+{
+    for (struct cmsghdr *item = CMSG_FIRSTHDR(msg); item != NULL; item = CMSG_NXTHDR(msg, item)) {
+        if (item->cmsg_level == SOL_UDP && item->cmsg_type == UDP_GRO) {
+            const int segment = control_int(item);
+
+            datagram->segment = (size_t)segment < datagram->len ? (uint32_t)segment : 0;
+        } else if (item->cmsg_level == IPPROTO_IP) {
+            read_ipv4_control(item, datagram, local);
+        } else if (item->cmsg_level == IPPROTO_IPV6) {
+            read_ipv6_control(item, datagram, local);
+        }
+    }
+}
+
+/* Append one item; the buffer has room for all that can be asked for at once. */
+static void add_control(struct msghdr *msg, uint8_t *control, int level, int type,
+                        const void *value, size_t len)
+{
+    struct cmsghdr *item = (struct cmsghdr *)(void *)(control + msg->msg_controllen);
+
+    gyre_assert(msg->msg_controllen + CMSG_SPACE(len) <= GYRE__DGRAM_CONTROL_OUT);
+    item->cmsg_level = level;
+    item->cmsg_type = type;
+    item->cmsg_len = CMSG_LEN(len);
+    memcpy(CMSG_DATA(item), value, len);
+    msg->msg_control = control;
+    msg->msg_controllen += CMSG_SPACE(len);
+}
+
+void gyre__dgram_write_control(const struct gyre__dgram_item *item, size_t piece,
+                               struct msghdr *msg, uint8_t *control)
+{
+    msg->msg_control = NULL;
+    msg->msg_controllen = 0;
+    if (item->from_family == AF_INET) {
+        const struct in_pktinfo info = {.ipi_spec_dst = item->from.in,
+                                        .ipi_ifindex = (int)item->interface};
+
+        add_control(msg, control, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
+    } else if (item->from_family == AF_INET6) {
+        const struct in6_pktinfo info = {.ipi6_addr = item->from.in6,
+                                         .ipi6_ifindex = item->interface};
+
+        add_control(msg, control, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
+    }
+    if (item->segment != 0 && piece > item->segment) {
+        add_control(msg, control, SOL_UDP, UDP_SEGMENT, &item->segment, sizeof(item->segment));
+    }
+}

@@ -1,0 +1,285 @@
+/*
+ * Receiving. The poll tells that there is something; then the socket is read in batches, until it
+ * is empty or has had its share of the turn. A batch that is not full says that it is empty: an
+ * error that cut it short brings an event of its own, because its arrival woke the poll too.
+ */
+#include "net/dgram.h"
+
+#include "base/alloc.h"
+
+#include <errno.h>
+#include <linux/errqueue.h>
+#include <string.h>
+
+enum {
+    BATCHES_PER_TURN = 4,
+    BATCH_LEAST = 8,         /* of large datagrams */
+    BATCH_BYTES = 256 << 10, /* what a batch may touch: a good part of a second-level cache */
+    ERRORS_PER_TURN = 16,    /* a message each */
+    IPV4_HEADER_LEAST = 20,
+};
+
+/* A datagram that had been received when its socket was paused. */
+struct dgram_held {
+    struct gyre_link link;
+    struct gyre_datagram datagram;
+    struct gyre_addr from;
+    struct gyre_addr local;
+    uint8_t bytes[];
+};
+
+/* ---- set up ---- */
+
+static int dgram_wants_control(const struct gyre_dgram *dgram)
+{
+    return (dgram->flags & GYRE__DGRAM_INFO_FLAGS) != 0;
+}
+
+/* Make headers fit what the socket expects; mostly they do, from the last time. */
+static void dgram_shape(struct gyre__dgram_scratch *scratch, const struct gyre_dgram *dgram)
+{
+    const size_t head =
+        dgram->receive_max < GYRE__DGRAM_HEAD ? dgram->receive_max : GYRE__DGRAM_HEAD;
+    const int control = dgram_wants_control(dgram);
+
+    if (scratch->shaped_max == dgram->receive_max && scratch->shaped_control == control) {
+        return;
+    }
+    for (int i = 0; i < GYRE__DGRAM_BATCH; i++) {
+        struct msghdr *msg = &scratch->in[i].msg_hdr;
+        struct iovec *iov = scratch->in_iov[i];
+
+        iov[0] = (struct iovec){scratch->heads[i], head};
+        iov[1] = (struct iovec){scratch->tails[i] + GYRE__DGRAM_HEAD, dgram->receive_max - head};
+        *msg = (struct msghdr){
+            .msg_name = &scratch->from[i].any,
+            .msg_namelen = sizeof(scratch->from[i].storage),
+            .msg_iov = iov,
+            .msg_iovlen = iov[1].iov_len > 0 ? 2 : 1,
+            .msg_control = control ? scratch->in_control[i] : NULL,
+            .msg_controllen = control ? GYRE__DGRAM_CONTROL : 0,
+        };
+    }
+    scratch->shaped_max = dgram->receive_max;
+    scratch->shaped_control = control;
+}
+
+/* What the kernel changed in a header, for the next time. */
+static void dgram_reset_header(struct gyre__dgram_scratch *scratch, int index)
+{
+    struct msghdr *msg = &scratch->in[index].msg_hdr;
+
+    msg->msg_namelen = sizeof(scratch->from[index].storage);
+    msg->msg_controllen = scratch->shaped_control ? GYRE__DGRAM_CONTROL : 0;
+    msg->msg_flags = 0;
+}
+
+static unsigned dgram_batch_size(const struct gyre_dgram *dgram)
+{
+    const unsigned fits = BATCH_BYTES / (dgram->average + 1);
+
+    if (fits >= GYRE__DGRAM_BATCH) {
+        return GYRE__DGRAM_BATCH;
+    }
+    return fits > BATCH_LEAST ? fits : BATCH_LEAST;
+}
+
+/* ---- deliver ---- */
+
+/* Keep a copy until receiving is resumed. */
+static void dgram_hold(struct gyre_dgram *dgram, const struct gyre_datagram *datagram)
+{
+    struct dgram_held *held = gyre__alloc(sizeof(*held) + datagram->len);
+
+    if (held == NULL) {
+        dgram->stats.lost++;
+        return;
+    }
+    gyre__dgram_loop(dgram)->stats.allocations++;
+    held->datagram = *datagram;
+    held->from = *datagram->from;
+    held->datagram.from = &held->from;
+    if (datagram->local != NULL) {
+        held->local = *datagram->local;
+        held->datagram.local = &held->local;
+    }
+    memcpy(held->bytes, datagram->data, datagram->len);
+    held->datagram.data = held->bytes;
+    gyre__list_append(&dgram->held, &held->link);
+}
+
+static void dgram_deliver(struct gyre_dgram *dgram, const struct gyre_datagram *datagram)
+{
+    dgram->stats.received++;
+    dgram->stats.truncated += datagram->flags & GYRE_DGRAM_TRUNCATED;
+    dgram->handler->on_datagram(dgram, datagram);
+}
+
+static void dgram_deliver_held(struct gyre_dgram *dgram)
+{
+    while (!gyre__list_empty(&dgram->held) && gyre__dgram_is_open(dgram) && !dgram->paused) {
+        struct dgram_held *held = gyre_container_of(dgram->held.next, struct dgram_held, link);
+
+        gyre__list_remove(&held->link);
+        dgram_deliver(dgram, &held->datagram);
+        gyre__free(held);
+    }
+}
+
+void gyre__dgram_drop_held(struct gyre_dgram *dgram)
+{
+    while (!gyre__list_empty(&dgram->held)) {
+        struct dgram_held *held = gyre_container_of(dgram->held.next, struct dgram_held, link);
+
+        gyre__list_remove(&held->link);
+        gyre__free(held);
+        dgram->stats.lost++;
+    }
+}
+
+/* Raw IPv4 sockets alone receive the IP header: take it off. */
+static void dgram_strip_header(struct gyre_datagram *datagram)
+{
+    const uint8_t *bytes = datagram->data;
+    const size_t len = datagram->len >= IPV4_HEADER_LEAST ? (bytes[0] & 15u) * 4u : 0;
+    const size_t header = len < datagram->len ? len : datagram->len;
+
+    datagram->data = bytes + header;
+    datagram->len -= header;
+}
+
+/* The bytes in one piece. */
+static const uint8_t *dgram_bytes(struct gyre__dgram_scratch *scratch, int index, size_t len)
+{
+    if (len <= scratch->in_iov[index][0].iov_len) {
+        return scratch->heads[index];
+    }
+    gyre_assert(scratch->in_iov[index][0].iov_len == GYRE__DGRAM_HEAD);
+    memcpy(scratch->tails[index], scratch->heads[index], GYRE__DGRAM_HEAD);
+    return scratch->tails[index];
+}
+
+static void dgram_take(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch, int index)
+{
+    const uint32_t raw4 = GYRE__DGRAM_RAW | GYRE__DGRAM_IPV4;
+    struct mmsghdr *in = &scratch->in[index];
+    struct gyre_addr local;
+    struct gyre_datagram datagram = {
+        .data = dgram_bytes(scratch, index, in->msg_len),
+        .len = in->msg_len,
+        .flags = in->msg_hdr.msg_flags & MSG_TRUNC ? GYRE_DGRAM_TRUNCATED : 0,
+        .from = &scratch->from[index],
+        .ttl = -1,
+        .tos = -1,
+    };
+
+    scratch->from[index].len = in->msg_hdr.msg_namelen;
+    if (scratch->shaped_control) {
+        gyre__dgram_read_control(&in->msg_hdr, &datagram, &local);
+    }
+    if ((dgram->traits & raw4) == raw4) {
+        dgram_strip_header(&datagram);
+    }
+    dgram->average = dgram->average - dgram->average / 8 + (uint32_t)datagram.len / 8;
+    dgram_reset_header(scratch, index);
+    if (!gyre__dgram_is_open(dgram)) {
+        dgram->stats.lost++;
+    } else if (dgram->paused) {
+        dgram_hold(dgram, &datagram);
+    } else {
+        dgram_deliver(dgram, &datagram);
+    }
+}
+
+/* ---- errors ---- */
+
+/* The message of an ICMP error: what it says, and about which address. Returns 0 when there is
+ * none. */
+static int dgram_report_queued_error(struct gyre_dgram *dgram)
+{
+    _Alignas(struct cmsghdr) uint8_t control[GYRE__DGRAM_CONTROL];
+    struct gyre_addr to = {0};
+    struct msghdr msg = {.msg_name = &to.any,
+                         .msg_namelen = sizeof(to.storage),
+                         .msg_control = control,
+                         .msg_controllen = sizeof(control)};
+    const ssize_t rc = recvmsg(dgram->fd.number, &msg, MSG_ERRQUEUE | MSG_DONTWAIT);
+
+    gyre__dgram_loop(dgram)->stats.syscalls++;
+    if (rc < 0) {
+        return 0;
+    }
+    to.len = msg.msg_namelen;
+    for (struct cmsghdr *item = CMSG_FIRSTHDR(&msg); item != NULL; item = CMSG_NXTHDR(&msg, item)) {
+        struct sock_extended_err detail;
+
+        if ((item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_RECVERR) ||
+            (item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == IPV6_RECVERR)) {
+            memcpy(&detail, CMSG_DATA(item), sizeof(detail));
+            gyre__dgram_report(dgram, -(int)detail.ee_errno, to.len > 0 ? &to : NULL);
+            break;
+        }
+    }
+    return 1;
+}
+
+int gyre__dgram_take_errors(struct gyre_dgram *dgram)
+{
+    int told = 0;
+
+    if (!(dgram->flags & GYRE_DGRAM_ERROR_DETAIL)) {
+        return 0;
+    }
+    while (told < ERRORS_PER_TURN && gyre__dgram_is_open(dgram) &&
+           dgram_report_queued_error(dgram)) {
+        told++;
+    }
+    return told;
+}
+
+static void dgram_receive_failed(struct gyre_dgram *dgram, int error)
+{
+    if (error != EINTR && gyre__dgram_take_errors(dgram) == 0) {
+        gyre__dgram_report(dgram, -error, NULL);
+    }
+}
+
+/* ---- receive ---- */
+
+/* Callbacks run. Returns 0 when there is nothing left. */
+static int dgram_receive_batch(struct gyre_dgram *dgram)
+{
+    struct gyre__dgram_scratch *scratch = gyre__dgram_scratch(dgram);
+    const unsigned room = dgram_batch_size(dgram);
+    int count;
+
+    dgram_shape(scratch, dgram);
+    count = recvmmsg(dgram->fd.number, scratch->in, room, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, NULL);
+    gyre__dgram_loop(dgram)->stats.syscalls++;
+    if (count < 0) {
+        if (errno == EAGAIN) {
+            gyre__dgram_loop(dgram)->stats.eagains++;
+            return 0;
+        }
+        dgram_receive_failed(dgram, errno);
+        return 1;
+    }
+    for (int i = 0; i < count; i++) {
+        dgram_take(dgram, scratch, i);
+    }
+    return (unsigned)count == room;
+}
+
+void gyre__dgram_receive(struct gyre_dgram *dgram)
+{
+    if (dgram->troubled) {
+        dgram->troubled = gyre__dgram_take_errors(dgram) == ERRORS_PER_TURN;
+    }
+    dgram_deliver_held(dgram);
+    for (int i = 0; i < BATCHES_PER_TURN && gyre__dgram_may_receive(dgram); i++) {
+        dgram->readable = (uint8_t)dgram_receive_batch(dgram);
+    }
+    if (gyre__dgram_is_open(dgram) && (dgram->troubled || gyre__dgram_may_receive(dgram))) {
+        gyre__task_request(gyre__dgram_loop(dgram), &dgram->task); /* go on, behind the others */
+    }
+}

@@ -1,0 +1,512 @@
+/*
+ * Sending.
+ *
+ *     queue --the socket takes it--------> freed, or ended (memory was lent: release to come)
+ *           --it fails, or close drops it-> ended (on_error to come, and release)
+ *
+ * Items are sent in order, up to 64 in one system call. The callbacks of those that ended run soon
+ * after, from the loop.
+ *
+ * sendmmsg(2) fails only when its first message does, so a failure is always that of the first in
+ * the queue. But it need not be about that datagram: an ICMP error that an earlier one provoked
+ * waits in the socket and is told to whoever calls next, who then has sent nothing. So the first is
+ * tried again. If that works, the error was the socket's; if not, its own.
+ */
+#include "net/dgram.h"
+
+#include <errno.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <string.h>
+
+enum {
+    SEGMENTS_MAX = 64, /* of one call; UDP_MAX_SEGMENTS before Linux 6.9 */
+};
+
+/* ---- items ---- */
+
+static struct gyre__slab *dgram_slab(const struct gyre_dgram *dgram)
+{
+    return &gyre__dgram_loop(dgram)->net->dgram_pages;
+}
+
+static size_t dgram_round_up(size_t len)
+{
+    return (len + _Alignof(max_align_t) - 1) & ~(_Alignof(max_align_t) - 1);
+}
+
+/* Make dgram->page have room. The page before it is given back by its last item. */
+static int dgram_make_room(struct gyre_dgram *dgram, size_t len)
+{
+    struct gyre__slab *slab = dgram_slab(dgram);
+    struct gyre__dgram_page *page = dgram->page;
+
+    if (page != NULL && page->used + len <= GYRE__DGRAM_PAGE_ROOM) {
+        return 0;
+    }
+    gyre__dgram_loop(dgram)->stats.allocations += slab->free == NULL;
+    page = gyre__slab_take(slab);
+    if (page == NULL) {
+        return -ENOMEM;
+    }
+    page->used = 0;
+    page->live = 0;
+    dgram->page = page;
+    return 0;
+}
+
+static struct gyre__dgram_item *dgram_item_take(struct gyre_dgram *dgram, size_t extra)
+{
+    const size_t len = dgram_round_up(sizeof(struct gyre__dgram_item) + extra);
+    struct gyre__dgram_item *item;
+
+    if (dgram_make_room(dgram, len) < 0) {
+        return NULL;
+    }
+    item = (struct gyre__dgram_item *)(void *)(dgram->page->bytes + dgram->page->used);
+    item->page = dgram->page;
+    dgram->page->used += (uint32_t)len;
+    dgram->page->live++;
+    return item;
+}
+
+/* Also the page, when this was the last on it: an idle socket holds none. */
+static void dgram_item_give(struct gyre_dgram *dgram, struct gyre__dgram_item *item)
+{
+    struct gyre__dgram_page *page = item->page;
+
+    gyre_assert(page->live > 0);
+    if (--page->live > 0) {
+        return;
+    }
+    if (page == dgram->page) {
+        dgram->page = NULL;
+    }
+    gyre__slab_give(dgram_slab(dgram), page);
+}
+
+/* An item leaves the queue. */
+static void dgram_item_end(struct gyre_dgram *dgram, struct gyre__dgram_item *item, int error)
+{
+    gyre__list_remove(&item->link);
+    dgram->queued_bytes -= item->len;
+    dgram->queued_count--;
+    dgram->stats.unsent += error != 0;
+    item->error = error;
+    if (error == 0 && item->release == NULL) {
+        dgram_item_give(dgram, item);
+        return;
+    }
+    gyre__list_append(&dgram->ended, &item->link);
+    gyre__dgram_request_work(dgram);
+}
+
+static struct gyre__dgram_item *dgram_item_of(struct gyre_link *link)
+{
+    return gyre_container_of(link, struct gyre__dgram_item, link);
+}
+
+static struct gyre__dgram_item *dgram_first(struct gyre_dgram *dgram)
+{
+    return dgram_item_of(dgram->queue.next);
+}
+
+void gyre__dgram_settle(struct gyre_dgram *dgram)
+{
+    struct gyre_link now;
+
+    gyre__list_take(&now, &dgram->ended); /* those that the callbacks add wait for the next time */
+    while (!gyre__list_empty(&now)) {
+        struct gyre__dgram_item *item = dgram_item_of(now.next);
+        const gyre_dgram_release_fn release = item->release;
+        struct gyre_addr to = {.len = item->to_len};
+
+        gyre__list_remove(&item->link);
+        memcpy(&to.any, item->to, item->to_len);
+        if (item->error != 0) {
+            gyre__dgram_report(dgram, item->error, to.len > 0 ? &to : NULL);
+        }
+        if (release != NULL) {
+            release(dgram, item->context);
+        }
+        dgram_item_give(dgram, item);
+    }
+}
+
+void gyre__dgram_drop_queue(struct gyre_dgram *dgram)
+{
+    while (!gyre__list_empty(&dgram->queue)) {
+        dgram_item_end(dgram, dgram_first(dgram), -ECANCELED);
+    }
+}
+
+/* ---- one system call ---- */
+
+static int dgram_has_gso(struct gyre_dgram *dgram)
+{
+    int value;
+    socklen_t len = sizeof(value);
+
+    if (!(dgram->traits & GYRE__DGRAM_GSO_KNOWN)) {
+        dgram->traits |= GYRE__DGRAM_GSO_KNOWN;
+        /* Linux 4.18; before, the control item would be ignored. */
+        if ((dgram->traits & GYRE__DGRAM_UDP) &&
+            getsockopt(dgram->fd.number, SOL_UDP, UDP_SEGMENT, &value, &len) == 0) {
+            dgram->traits |= GYRE__DGRAM_GSO;
+        }
+        gyre__dgram_loop(dgram)->stats.syscalls++;
+    }
+    return (dgram->traits & GYRE__DGRAM_GSO) != 0;
+}
+
+/* How much of an item goes in one message. */
+static size_t dgram_piece(struct gyre_dgram *dgram, const struct gyre__dgram_item *item,
+                          size_t offset)
+{
+    const size_t left = item->len - offset;
+    size_t most = item->segment;
+
+    if (item->segment == 0) {
+        return left;
+    }
+    if (!(item->flags & GYRE__DGRAM_ITEM_SPLIT) && dgram_has_gso(dgram)) {
+        const size_t fit = dgram->send_max / item->segment;
+
+        most *= fit < SEGMENTS_MAX ? fit : SEGMENTS_MAX;
+    }
+    return left < most ? left : most;
+}
+
+static void dgram_describe(struct gyre__dgram_scratch *scratch, unsigned index,
+                           struct gyre__dgram_item *item, size_t offset, size_t piece)
+{
+    struct msghdr *msg = &scratch->out[index].msg_hdr;
+
+    scratch->out_item[index] = item;
+    scratch->out_iov[index] = (struct iovec){(void *)(uintptr_t)(item->data + offset), piece};
+    msg->msg_name = item->to_len > 0 ? item->to : NULL;
+    msg->msg_namelen = item->to_len;
+    msg->msg_iov = &scratch->out_iov[index];
+    msg->msg_iovlen = 1;
+    msg->msg_flags = 0;
+    gyre__dgram_write_control(item, piece, msg, scratch->out_control[index]);
+}
+
+static unsigned dgram_describe_item(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch,
+                                    unsigned count, struct gyre__dgram_item *item)
+{
+    size_t offset = item->offset;
+
+    do {
+        const size_t piece = dgram_piece(dgram, item, offset);
+
+        dgram_describe(scratch, count++, item, offset, piece);
+        offset += piece;
+    } while (offset < item->len && count < GYRE__DGRAM_BATCH);
+    return count;
+}
+
+static unsigned dgram_describe_queue(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch)
+{
+    unsigned count = 0;
+
+    for (struct gyre_link *link = dgram->queue.next;
+         link != &dgram->queue && count < GYRE__DGRAM_BATCH; link = link->next) {
+        count = dgram_describe_item(dgram, scratch, count, dgram_item_of(link));
+    }
+    return count;
+}
+
+/* An empty datagram is one too. */
+static uint32_t dgram_segments(const struct gyre__dgram_item *item, uint32_t piece)
+{
+    return item->segment == 0 || piece == 0 ? 1 : (piece + item->segment - 1) / item->segment;
+}
+
+static void dgram_sent(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch, int count)
+{
+    dgram->room = GYRE__DGRAM_ROOM_UNKNOWN;
+    if (dgram->suspect != 0) { /* it was not about this datagram */
+        if (dgram->flags & GYRE_DGRAM_ERROR_DETAIL) {
+            dgram->troubled = 1; /* the error queue says more */
+        } else {
+            dgram->pending_error = dgram->suspect;
+        }
+        dgram->suspect = 0;
+        gyre__dgram_request_work(dgram);
+    }
+    for (int i = 0; i < count; i++) {
+        struct gyre__dgram_item *item = scratch->out_item[i];
+        const uint32_t piece = (uint32_t)scratch->out_iov[i].iov_len;
+
+        item->offset += piece;
+        dgram->stats.sent += dgram_segments(item, piece);
+        if (item->offset == item->len) {
+            dgram_item_end(dgram, item, 0);
+        }
+    }
+}
+
+/* ---- what can go wrong ---- */
+
+static void dgram_fail_first(struct gyre_dgram *dgram, int error)
+{
+    dgram->suspect = 0;
+    dgram_item_end(dgram, dgram_first(dgram), error);
+}
+
+static int dgram_has_room(struct gyre_dgram *dgram)
+{
+    struct pollfd one = {.fd = dgram->fd.number, .events = POLLOUT};
+
+    gyre__dgram_loop(dgram)->stats.syscalls++;
+    return poll(&one, 1, 0) == 1 && (one.revents & POLLOUT);
+}
+
+/*
+ * The socket takes no more: wait until it says that there is room. If it says so and still takes
+ * nothing, then it is the receiver's queue that is full: of a Unix socket that this one is not
+ * connected to. Nothing tells when that changes, and others may be behind it in the queue, so the
+ * datagram fails. An event may be older than what was sent since; only poll(2) tells what is now.
+ */
+static void dgram_await_room(struct gyre_dgram *dgram)
+{
+    gyre__dgram_loop(dgram)->stats.eagains++;
+    if (dgram->room == GYRE__DGRAM_ROOM_SURE) {
+        dgram_fail_first(dgram, -EAGAIN);
+    } else if (dgram->room == GYRE__DGRAM_ROOM_TOLD && dgram_has_room(dgram)) {
+        dgram->room = GYRE__DGRAM_ROOM_SURE;
+    } else if (gyre_op_poll(&dgram->out, &dgram->fd, POLLOUT, 0) < 0) {
+        dgram_fail_first(dgram, -ENOMEM);
+    }
+}
+
+/* Whether the kernel or the network card refused to cut segments; the library then does it. */
+static int dgram_refuses_segments(struct gyre_dgram *dgram, int error)
+{
+    const struct gyre__dgram_item *first = dgram_first(dgram);
+    const int refusal = error == EINVAL || error == EIO || error == EMSGSIZE || error == EOPNOTSUPP;
+
+    return refusal && first->segment != 0 && !(first->flags & GYRE__DGRAM_ITEM_SPLIT) &&
+           dgram_piece(dgram, first, first->offset) > first->segment;
+}
+
+static void dgram_send_failed(struct gyre_dgram *dgram, int error)
+{
+    if (error == EINTR) {
+        return;
+    }
+    if (error == EAGAIN) {
+        dgram_await_room(dgram);
+    } else if (dgram_refuses_segments(dgram, error)) {
+        dgram_first(dgram)->flags |= GYRE__DGRAM_ITEM_SPLIT;
+        if (error == EIO) { /* the interface has no checksum offload */
+            dgram->traits &= (uint8_t)~GYRE__DGRAM_GSO;
+        }
+    } else if (dgram->suspect == 0) {
+        dgram->suspect = -error;
+    } else {
+        dgram_fail_first(dgram, -error);
+    }
+}
+
+/* ---- flush ---- */
+
+static int dgram_waits_for_room(const struct gyre_dgram *dgram)
+{
+    return gyre_op_active(&dgram->out);
+}
+
+void gyre__dgram_flush(struct gyre_dgram *dgram)
+{
+    struct gyre__dgram_scratch *scratch = gyre__dgram_scratch(dgram);
+
+    while (!gyre__list_empty(&dgram->queue) && !dgram_waits_for_room(dgram)) {
+        const unsigned count = dgram_describe_queue(dgram, scratch);
+        const int rc = sendmmsg(dgram->fd.number, scratch->out, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+        const int error = rc < 0 ? errno : 0;
+
+        gyre__dgram_loop(dgram)->stats.syscalls++;
+        if (rc >= 0) {
+            dgram_sent(dgram, scratch, rc);
+        } else if (error == EAGAIN && !gyre__dgram_is_open(dgram)) {
+            break; /* closing: what is not taken at once is dropped */
+        } else {
+            dgram_send_failed(dgram, error);
+        }
+    }
+    if (dgram->refused && dgram->queued_count <= dgram->count_max / 2 &&
+        dgram->queued_bytes <= dgram->bytes_max / 2) {
+        gyre__dgram_request_work(dgram); /* on_drain */
+    }
+}
+
+void gyre__dgram_on_room(struct gyre_op *op, const struct gyre_result *result)
+{
+    struct gyre_dgram *dgram = gyre_container_of(op, struct gyre_dgram, out);
+
+    if (!gyre__dgram_is_open(dgram)) {
+        return;
+    }
+    if (result->res > 0 && (result->res & POLLERR)) {
+        gyre__dgram_take_errors(dgram); /* or the next poll would end at once again */
+    }
+    dgram->room = GYRE__DGRAM_ROOM_TOLD;
+    gyre__dgram_flush(dgram);
+}
+
+/* ---- queue ---- */
+
+static size_t dgram_longest(const struct gyre_dgram *dgram,
+                            const struct gyre_dgram_message *message)
+{
+    return message->segment == 0 ? dgram->send_max : GYRE_DGRAM_MAX;
+}
+
+static int dgram_check_source(const struct gyre_dgram *dgram,
+                              const struct gyre_dgram_message *message)
+{
+    const int family = dgram->traits & GYRE__DGRAM_IPV4   ? AF_INET
+                       : dgram->traits & GYRE__DGRAM_IPV6 ? AF_INET6
+                                                          : AF_UNSPEC;
+
+    if (message->from == NULL && message->interface == 0) {
+        return 0;
+    }
+    if (family == AF_UNSPEC || (message->from != NULL && message->from->any.sa_family != family)) {
+        return -EAFNOSUPPORT;
+    }
+    return family;
+}
+
+static int dgram_check_message(const struct gyre_dgram *dgram,
+                               const struct gyre_dgram_message *message)
+{
+    const int has_address = message->to != NULL && message->to->len > 0;
+
+    if ((message->data == NULL && message->len > 0) ||
+        (has_address && message->to->len > sizeof(message->to->storage))) {
+        return -EINVAL;
+    }
+    if (message->len > dgram_longest(dgram, message) || message->segment > dgram->send_max) {
+        return -EMSGSIZE;
+    }
+    return has_address || (dgram->traits & GYRE__DGRAM_CONNECTED) ? 0 : -EDESTADDRREQ;
+}
+
+static int dgram_is_full(struct gyre_dgram *dgram, size_t len)
+{
+    if (dgram->queued_count < dgram->count_max && dgram->queued_bytes <= dgram->bytes_max &&
+        len <= dgram->bytes_max - dgram->queued_bytes) {
+        return 0;
+    }
+    dgram->refused = 1;
+    return 1;
+}
+
+static void dgram_set_source(struct gyre__dgram_item *item,
+                             const struct gyre_dgram_message *message, int family)
+{
+    item->from_family = (uint8_t)family;
+    item->interface = message->interface;
+    memset(&item->from, 0, sizeof(item->from));
+    if (message->from != NULL && family == AF_INET) {
+        item->from.in = message->from->in.sin_addr;
+    } else if (message->from != NULL && family == AF_INET6) {
+        item->from.in6 = message->from->in6.sin6_addr;
+    }
+}
+
+static void dgram_fill(struct gyre__dgram_item *item, const struct gyre_dgram_message *message,
+                       socklen_t to_len)
+{
+    uint8_t *copy = (uint8_t *)item->to + to_len;
+
+    item->data = message->data;
+    item->len = (uint32_t)message->len;
+    item->offset = 0;
+    item->error = 0;
+    item->segment = message->segment;
+    item->flags = 0;
+    item->to_len = to_len;
+    item->release = message->release;
+    item->context = message->context;
+    if (to_len > 0) {
+        memcpy(item->to, &message->to->any, to_len);
+    }
+    if (message->release == NULL && message->len > 0) {
+        memcpy(copy, message->data, message->len);
+        item->data = copy;
+    }
+}
+
+static int dgram_enqueue(struct gyre_dgram *dgram, const struct gyre_dgram_message *message,
+                         int family)
+{
+    const socklen_t to_len = message->to != NULL ? message->to->len : 0;
+    const size_t copied = message->release == NULL ? message->len : 0;
+    struct gyre__dgram_item *item = dgram_item_take(dgram, to_len + copied);
+
+    if (item == NULL) {
+        return -ENOMEM;
+    }
+    dgram_fill(item, message, to_len);
+    dgram_set_source(item, message, family);
+    gyre__list_init(&item->link);
+    gyre__list_append(&dgram->queue, &item->link);
+    dgram->queued_bytes += message->len;
+    dgram->queued_count++;
+    if (dgram->queued_count == GYRE__DGRAM_BATCH) {
+        gyre__dgram_flush(dgram); /* a full batch leaves while it is in the cache */
+    } else {
+        gyre__task_request(gyre__dgram_loop(dgram), &dgram->task);
+    }
+    return 0;
+}
+
+int gyre_dgram_send_message(struct gyre_dgram *dgram, const struct gyre_dgram_message *message)
+{
+    int rc = message == NULL ? -EINVAL : gyre__dgram_check(dgram);
+    int family;
+
+    rc = rc < 0 ? rc : dgram_check_message(dgram, message);
+    if (rc < 0) {
+        return rc;
+    }
+    family = dgram_check_source(dgram, message);
+    if (family < 0) {
+        return family;
+    }
+    return dgram_is_full(dgram, message->len) ? -ENOBUFS : dgram_enqueue(dgram, message, family);
+}
+
+int gyre_dgram_send(struct gyre_dgram *dgram, const struct gyre_addr *to, const void *data,
+                    size_t len)
+{
+    const struct gyre_dgram_message message = {.to = to, .data = data, .len = len};
+
+    return gyre_dgram_send_message(dgram, &message);
+}
+
+int gyre_dgram_reply(struct gyre_dgram *dgram, const struct gyre_datagram *datagram,
+                     const void *data, size_t len)
+{
+    struct gyre_dgram_message message = {.data = data, .len = len};
+    struct gyre_addr from;
+
+    if (datagram == NULL) {
+        return -EINVAL;
+    }
+    message.to = datagram->from;
+    if (datagram->local == NULL) {
+        return gyre_dgram_send_message(dgram, &message);
+    }
+    from = *datagram->local;
+    if (from.any.sa_family == AF_INET) {
+        from.in.sin_addr.s_addr = datagram->source;
+    }
+    if (from.any.sa_family == AF_INET || !IN6_IS_ADDR_MULTICAST(&from.in6.sin6_addr)) {
+        message.from = &from;
+    }
+    return gyre_dgram_send_message(dgram, &message);
+}

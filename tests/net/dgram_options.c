@@ -1,0 +1,611 @@
+/* Datagram sockets: what can be switched on. Groups, families, packet info, GRO, ICMP, adoption. */
+#include "dgramkit.h"
+
+#include <fcntl.h>
+#include <net/if.h>
+#include <netinet/icmp6.h>
+#include <netinet/ip_icmp.h>
+#include <netinet/udp.h>
+
+static int has_v6(void)
+{
+    const struct gyre_addr local = addr_v6("::1", 0);
+    const int number = plain_try(&local, NULL);
+
+    if (number >= 0) {
+        close(number);
+    }
+    return number >= 0;
+}
+
+static void need_v6(void)
+{
+    if (!has_v6()) {
+        test_skip("no IPv6 here");
+    }
+}
+
+/* ---- packet info ---- */
+
+static void info_over(const struct gyre_addr *bound, const struct gyre_addr *asked,
+                      const struct gyre_addr *expected)
+{
+    struct gyre_loop *loop = test_loop();
+    struct gyre_addr any = {.len = asked->len, .storage.ss_family = asked->any.sa_family};
+    const int client = plain_try(&any, NULL);
+    struct gyre_addr there;
+    struct gyre_addr from;
+    struct mate server;
+    uint8_t byte;
+
+    mate_open(&server, loop,
+              (struct gyre_dgram_options){.local = bound, .flags = GYRE_DGRAM_PACKET_INFO});
+    there = mate_addr(&server);
+    server.then = mate_echo;
+    from = *asked;
+    if (asked->any.sa_family == AF_INET) {
+        from.in.sin_port = htons((uint16_t)addr_port(&there));
+    } else {
+        from.in6.sin6_port = htons((uint16_t)addr_port(&there));
+    }
+    there = from;
+    plain_send(client, &there, "x", 1);
+    mate_until(&server, 1);
+    addr_same(&server.local, expected);
+    assert_int_equal(server.last.interface, if_nametoindex("lo"));
+    assert_int_equal(server.last.ttl, -1);
+    assert_int_equal(server.last.tos, -1);
+    plain_until(loop, client);
+    assert_int_equal(plain_take(client, &byte, 1, &from), 1);
+    addr_same(&from, &there);
+    mate_close(&server);
+    close(client);
+    test_loop_end(loop);
+}
+
+static void info_v4_tells_the_address_and_the_reply_leaves_from_it(void)
+{
+    const struct gyre_addr any = addr_v4("0.0.0.0", 0);
+    const struct gyre_addr asked = addr_v4("127.0.0.3", 0);
+
+    info_over(&any, &asked, &asked);
+}
+
+static void info_v6_tells_the_address_and_the_reply_leaves_from_it(void)
+{
+    need_v6();
+    const struct gyre_addr any = addr_v6("::", 0);
+    const struct gyre_addr asked = addr_v6("::1", 0);
+    info_over(&any, &asked, &asked);
+}
+
+static void info_of_v4_over_v6_tells_the_mapped_address(void)
+{
+    need_v6();
+    const struct gyre_addr any = addr_v6("::", 0);
+    const struct gyre_addr asked = addr_v4("127.0.0.3", 0);
+    const struct gyre_addr mapped = addr_v6("::ffff:127.0.0.3", 0);
+    info_over(&any, &asked, &mapped);
+}
+
+static void source_address_is_the_one_asked_for(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const struct gyre_addr from = addr_v4("127.0.0.7", 0);
+    const unsigned lo = if_nametoindex("lo");
+    struct gyre_addr there;
+    struct gyre_addr got;
+    const int server = plain_open("127.0.0.1", &there);
+    struct mate client;
+    uint8_t byte;
+
+    mate_open(&client, loop, (struct gyre_dgram_options){.kind = GYRE_DGRAM_UDP4});
+    for (unsigned interface = 0; interface <= lo; interface += lo) {
+        const struct gyre_dgram_message message = {
+            .to = &there, .data = "x", .len = 1, .from = &from, .interface = interface};
+
+        assert_int_equal(gyre_dgram_send_message(&client.dgram, &message), 0);
+        plain_until(loop, server);
+        assert_int_equal(plain_take(server, &byte, 1, &got), 1);
+        assert_int_equal(got.in.sin_addr.s_addr, from.in.sin_addr.s_addr);
+    }
+    mate_close(&client);
+    close(server);
+    test_loop_end(loop);
+}
+
+static void ttl_and_tos_are_told(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const int client = plain_open("127.0.0.1", NULL);
+    const struct gyre_addr local = addr_v4("127.0.0.1", 0);
+    const int ttl = 42;
+    const int tos = 0x10;
+    struct mate server;
+
+    mate_open(
+        &server, loop,
+        (struct gyre_dgram_options){.local = &local, .flags = GYRE_DGRAM_TTL | GYRE_DGRAM_TOS});
+    assert_int_equal(setsockopt(client, IPPROTO_IP, IP_TTL, &ttl, sizeof(ttl)), 0);
+    assert_int_equal(setsockopt(client, IPPROTO_IP, IP_TOS, &tos, sizeof(tos)), 0);
+    const struct gyre_addr there = mate_addr(&server);
+    plain_send(client, &there, "x", 1);
+    mate_until(&server, 1);
+    assert_int_equal(server.last.ttl, ttl);
+    assert_int_equal(server.last.tos, tos);
+    assert_null(server.last.local);
+    mate_close(&server);
+    close(client);
+    test_loop_end(loop);
+}
+
+static void ttl_and_tos_are_told_over_v6(void)
+{
+    need_v6();
+    struct gyre_loop *loop = test_loop();
+    const struct gyre_addr local = addr_v6("::1", 0);
+    const int client = plain_try(&local, NULL);
+    const int ttl = 42;
+    const int tos = 0x10;
+    struct mate server;
+
+    mate_open(&server, loop,
+              (struct gyre_dgram_options){.local = &local,
+                                          .flags = GYRE_DGRAM_TTL | GYRE_DGRAM_TOS |
+                                                   GYRE_DGRAM_PACKET_INFO | GYRE_DGRAM_GRO});
+    assert_int_equal(setsockopt(client, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &ttl, sizeof(ttl)), 0);
+    assert_int_equal(setsockopt(client, IPPROTO_IPV6, IPV6_TCLASS, &tos, sizeof(tos)), 0);
+    const struct gyre_addr there = mate_addr(&server);
+    plain_send(client, &there, "x", 1);
+    mate_until(&server, 1);
+    assert_int_equal(server.last.ttl, ttl);
+    assert_int_equal(server.last.tos, tos);
+    assert_non_null(server.last.local);
+    mate_close(&server);
+    close(client);
+    test_loop_end(loop);
+}
+
+static void add_bytes(struct mate *mate, const struct gyre_datagram *datagram)
+{
+    size_t *total = mate->context;
+
+    assert_true(datagram->segment == 0 ? datagram->len <= 1000 : datagram->segment == 1000);
+    wire_check(datagram->data, datagram->len, *total);
+    *total += datagram->len;
+}
+
+static void gro_joins_datagrams_of_one_size(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const struct gyre_addr local = addr_v4("127.0.0.1", 0);
+    static uint8_t bytes[30500];
+    size_t total = 0;
+    int has;
+    socklen_t len = sizeof(has);
+    struct mate server;
+    struct mate client;
+
+    wire_fill(bytes, sizeof(bytes), 0);
+    mate_open(&server, loop, (struct gyre_dgram_options){.local = &local, .flags = GYRE_DGRAM_GRO});
+    mate_open(&client, loop, (struct gyre_dgram_options){.local = &local});
+    server.then = add_bytes;
+    server.context = &total;
+    const struct gyre_addr there = mate_addr(&server);
+    const struct gyre_dgram_message message = {
+        .to = &there, .data = bytes, .len = sizeof(bytes), .segment = 1000};
+    assert_int_equal(gyre_dgram_send_message(&client.dgram, &message), 0);
+    while (total < sizeof(bytes)) {
+        trial_turns(loop, 1);
+    }
+    assert_int_equal(total, sizeof(bytes));
+    /* Over loopback they stay joined where the kernel has both, Linux 5.0. */
+    assert_true(getsockopt(gyre_dgram_number(&server.dgram), SOL_UDP, UDP_GRO, &has, &len) < 0 ||
+                server.datagrams < 31);
+    mate_close(&server);
+    mate_close(&client);
+    test_loop_end(loop);
+}
+
+/* ---- families, ports ---- */
+
+/* U11 */
+static void dual_stack_serves_v4_unless_v6only(void)
+{
+    need_v6();
+    struct gyre_loop *loop = test_loop();
+    const struct gyre_addr any = addr_v6("::", 0);
+    struct gyre_addr mine;
+    struct gyre_addr from;
+    const int client = plain_open("127.0.0.1", &mine);
+    struct mate dual;
+    struct mate only;
+    uint8_t byte;
+
+    mate_open(&dual, loop, (struct gyre_dgram_options){.local = &any});
+    mate_open(&only, loop, (struct gyre_dgram_options){.local = &any, .flags = GYRE_DGRAM_V6ONLY});
+    dual.then = mate_echo;
+    const struct gyre_addr dual_addr = mate_addr(&dual);
+    const struct gyre_addr only_addr = mate_addr(&only);
+    const struct gyre_addr there = addr_v4("127.0.0.1", addr_port(&dual_addr));
+    plain_send(client, &there, "x", 1);
+    mate_until(&dual, 1);
+    assert_int_equal(dual.from.any.sa_family, AF_INET6);
+    assert_true(IN6_IS_ADDR_V4MAPPED(&dual.from.in6.sin6_addr));
+    plain_until(loop, client);
+    assert_int_equal(plain_take(client, &byte, 1, &from), 1);
+    addr_same(&from, &there);
+    const struct gyre_addr none = addr_v4("127.0.0.1", addr_port(&only_addr));
+    plain_send(client, &none, "x", 1);
+    plain_send(client, &there, "x", 1);
+    mate_until(&dual, 2);
+    trial_turns(loop, 3);
+    assert_int_equal(only.datagrams, 0);
+    mate_close(&dual);
+    mate_close(&only);
+    close(client);
+    test_loop_end(loop);
+}
+
+/* U12 */
+static void reuse_port_spreads_senders(void)
+{
+    struct gyre_loop *loop = test_loop();
+    struct gyre_addr local = addr_v4("127.0.0.1", 0);
+    struct mate servers[2];
+
+    for (int i = 0; i < 2; i++) {
+        mate_open(&servers[i], loop,
+                  (struct gyre_dgram_options){.local = &local, .flags = GYRE_DGRAM_REUSE_PORT});
+        local = mate_addr(&servers[i]);
+    }
+    for (int i = 0; i < 64; i++) {
+        const int client = plain_open("127.0.0.1", NULL);
+
+        plain_send(client, &local, "x", 1);
+        close(client);
+    }
+    while (servers[0].datagrams + servers[1].datagrams < 64) {
+        trial_turns(loop, 1);
+    }
+    assert_true(servers[0].datagrams > 0);
+    assert_true(servers[1].datagrams > 0);
+    mate_close(&servers[0]);
+    mate_close(&servers[1]);
+    test_loop_end(loop);
+}
+
+static void broadcast_needs_its_flag(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const struct gyre_addr any = addr_v4("0.0.0.0", 0);
+    struct mate server;
+    struct mate plain;
+    struct mate loud;
+
+    mate_open(&server, loop, (struct gyre_dgram_options){.local = &any});
+    mate_open(&plain, loop, (struct gyre_dgram_options){.local = &any});
+    mate_open(&loud, loop,
+              (struct gyre_dgram_options){.local = &any, .flags = GYRE_DGRAM_BROADCAST});
+    const struct gyre_addr bound = mate_addr(&server);
+    const struct gyre_addr all = addr_v4("127.255.255.255", addr_port(&bound));
+    assert_int_equal(gyre_dgram_send(&plain.dgram, &all, "x", 1), 0);
+    test_turns_until(loop, &plain.errors);
+    assert_int_equal(plain.error, -EACCES);
+    assert_int_equal(gyre_dgram_send(&loud.dgram, &all, "y", 1), 0);
+    mate_until(&server, 1);
+    assert_int_equal(server.bytes[0], 'y');
+    assert_int_equal(loud.errors, 0);
+    mate_close(&server);
+    mate_close(&plain);
+    mate_close(&loud);
+    test_loop_end(loop);
+}
+
+/* ---- multicast ---- */
+
+struct members {
+    struct gyre_loop *loop;
+    struct mate in[2];
+    struct mate out;
+    struct gyre_addr group;
+    unsigned interface;
+};
+
+static void group_options(struct members *members, int level, int ttl_option)
+{
+    const int number = gyre_dgram_number(&members->out.dgram);
+    int value = -1;
+    socklen_t len = sizeof(value);
+
+    assert_int_equal(gyre_dgram_set_multicast_ttl(&members->out.dgram, 0), 0);
+    assert_int_equal(getsockopt(number, level, ttl_option, &value, &len), 0);
+    assert_int_equal(value, 0);
+    assert_int_equal(gyre_dgram_set_multicast_ttl(&members->out.dgram, 256), -EINVAL);
+    assert_int_equal(gyre_dgram_set_multicast_ttl(&members->out.dgram, 3), 0);
+    assert_int_equal(getsockopt(number, level, ttl_option, &value, &len), 0);
+    assert_int_equal(value, 3);
+    assert_int_equal(gyre_dgram_set_multicast_loop(&members->out.dgram, 2), -EINVAL);
+    assert_int_equal(gyre_dgram_set_multicast_loop(&members->out.dgram, 0), 0);
+    assert_int_equal(gyre_dgram_set_multicast_loop(&members->out.dgram, 1), 0);
+    assert_int_equal(gyre_dgram_set_multicast_interface(&members->out.dgram, members->interface),
+                     0);
+}
+
+static void group_send(struct members *members, int expected)
+{
+    assert_int_equal(gyre_dgram_send(&members->out.dgram, &members->group, "x", 1), 0);
+    for (int i = 0; i < 2; i++) {
+        mate_until(&members->in[i], expected);
+    }
+    assert_int_equal(members->out.errors, 0);
+}
+
+static void group_over(struct members *members, const struct gyre_addr *any, int level,
+                       int ttl_option)
+{
+    struct gyre_addr local = *any;
+
+    members->loop = test_loop();
+    for (int i = 0; i < 2; i++) {
+        mate_open(&members->in[i], members->loop,
+                  (struct gyre_dgram_options){
+                      .local = &local, .flags = GYRE_DGRAM_REUSE_ADDR | GYRE_DGRAM_PACKET_INFO});
+        local = mate_addr(&members->in[i]);
+        assert_int_equal(
+            gyre_dgram_join(&members->in[i].dgram, &members->group, members->interface), 0);
+    }
+    if (any->any.sa_family == AF_INET) {
+        members->group.in.sin_port = local.in.sin_port;
+    } else {
+        members->group.in6.sin6_port = local.in6.sin6_port;
+    }
+    mate_open(&members->out, members->loop, (struct gyre_dgram_options){.local = any});
+    group_options(members, level, ttl_option);
+    group_send(members, 1);
+    assert_int_equal(members->in[0].last.interface, members->interface);
+    group_send(members, 2);
+    assert_int_equal(gyre_dgram_join(&members->in[0].dgram, &members->group, members->interface),
+                     -EADDRINUSE);
+    assert_int_equal(gyre_dgram_leave(&members->in[0].dgram, &members->group, members->interface),
+                     0);
+    assert_int_equal(gyre_dgram_leave(&members->in[0].dgram, &members->group, members->interface),
+                     -EADDRNOTAVAIL);
+    assert_int_equal(gyre_dgram_join(&members->in[0].dgram, any, members->interface), -EINVAL);
+    assert_int_equal(gyre_dgram_join(&members->in[0].dgram, NULL, 0), -EINVAL);
+    for (int i = 0; i < 2; i++) {
+        mate_close(&members->in[i]);
+    }
+    mate_close(&members->out);
+    test_loop_end(members->loop);
+}
+
+/* U10 */
+static void multicast_v4_reaches_the_members(void)
+{
+    static struct members members;
+    const struct gyre_addr any = addr_v4("0.0.0.0", 0);
+
+    members.group = addr_v4("239.255.77.77", 0);
+    members.interface = if_nametoindex("lo");
+    group_over(&members, &any, IPPROTO_IP, IP_MULTICAST_TTL);
+}
+
+/* An interface that has a route for IPv6 multicast, or 0. */
+static unsigned multicast_interface(const struct gyre_addr *group)
+{
+    struct if_nameindex *all = if_nameindex();
+    unsigned found = 0;
+
+    for (size_t i = 0; all != NULL && all[i].if_index != 0 && found == 0; i++) {
+        const int number = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        struct gyre_addr to = *group;
+
+        to.in6.sin6_scope_id = all[i].if_index;
+        to.in6.sin6_port = htons(9);
+        found = connect(number, &to.any, to.len) == 0 ? all[i].if_index : 0;
+        close(number);
+    }
+    if_freenameindex(all);
+    return found;
+}
+
+/* U10 */
+static void multicast_v6_reaches_the_members(void)
+{
+    static struct members members;
+    const struct gyre_addr any = addr_v6("::", 0);
+
+    need_v6();
+    members.group = addr_v6("ff02::7777", 0);
+    members.interface = multicast_interface(&members.group);
+    if (members.interface == 0) {
+        test_skip("no interface has a route for IPv6 multicast");
+    }
+    members.group.in6.sin6_scope_id = members.interface;
+    group_over(&members, &any, IPPROTO_IPV6, IPV6_MULTICAST_HOPS);
+}
+
+/* ---- ICMP ---- */
+
+static uint16_t checksum(const uint8_t *bytes, size_t len)
+{
+    uint32_t sum = 0;
+
+    for (size_t i = 0; i + 1 < len; i += 2) {
+        sum += (uint32_t)(bytes[i] << 8 | bytes[i + 1]);
+    }
+    while (sum >> 16 != 0) {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    return (uint16_t)~sum;
+}
+
+static const uint8_t ping_text[8] = "gyreping";
+
+static void look_for_pong(struct mate *mate, const struct gyre_datagram *datagram)
+{
+    const uint8_t *bytes = datagram->data;
+    const int *type = mate->context;
+
+    if (datagram->len == 16 && bytes[0] == *type && memcmp(bytes + 8, ping_text, 8) == 0) {
+        mate->next = 1;
+    }
+}
+
+static void ping(enum gyre_dgram_kind kind, const struct gyre_addr *to, int request, int reply)
+{
+    struct gyre_loop *loop = test_loop();
+    uint8_t packet[16] = {(uint8_t)request, 0, 0, 0, 0x12, 0x34, 0, 1};
+    struct mate client;
+    const uint32_t flags =
+        GYRE_DGRAM_PACKET_INFO | GYRE_DGRAM_TTL | GYRE_DGRAM_TOS | GYRE_DGRAM_ERROR_DETAIL;
+    const int rc =
+        mate_try(&client, loop, (struct gyre_dgram_options){.kind = kind, .flags = flags});
+
+    if (rc == -EACCES || rc == -EPERM) {
+        test_loop_end(loop);
+        test_skip("neither ping sockets nor raw sockets are allowed");
+    }
+    assert_int_equal(rc, 0);
+    client.then = look_for_pong;
+    client.context = &reply;
+    memcpy(packet + 8, ping_text, 8);
+    if (kind == GYRE_DGRAM_ICMP4) {
+        const uint16_t sum = checksum(packet, sizeof(packet));
+
+        packet[2] = (uint8_t)(sum >> 8);
+        packet[3] = (uint8_t)sum;
+    }
+    assert_int_equal(gyre_dgram_send(&client.dgram, to, packet, sizeof(packet)), 0);
+    while (client.next == 0) {
+        assert_true(gyre_loop_run(loop, GYRE_RUN_ONCE) >= 0);
+    }
+    assert_int_equal(client.errors, 0);
+    assert_true(client.last.ttl > 0);
+    assert_true(client.last.tos >= 0);
+    assert_non_null(client.last.local);
+    mate_close(&client);
+    test_loop_end(loop);
+}
+
+static void icmp_v4_echo_is_answered(void)
+{
+    const struct gyre_addr to = addr_v4("127.0.0.1", 0);
+
+    ping(GYRE_DGRAM_ICMP4, &to, ICMP_ECHO, ICMP_ECHOREPLY);
+}
+
+static void icmp_v6_echo_is_answered(void)
+{
+    const struct gyre_addr to = addr_v6("::1", 0);
+
+    need_v6();
+    ping(GYRE_DGRAM_ICMP6, &to, ICMP6_ECHO_REQUEST, ICMP6_ECHO_REPLY);
+}
+
+/* A raw IPv4 socket gets the IP header too; the handler must not. */
+static void icmp_raw_adopted_delivers_from_the_icmp_header(void)
+{
+    const int number = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
+
+    if (number < 0) {
+        test_skip("raw sockets are not allowed");
+    }
+    struct gyre_loop *loop = test_loop();
+    struct gyre_dgram_options options = {.handler = &mate_handler};
+    const struct gyre_addr to = addr_v4("127.0.0.1", 0);
+    uint8_t packet[16] = {ICMP_ECHO, 0, 0, 0, 0x56, 0x78, 0, 1};
+    int reply = ICMP_ECHOREPLY;
+    static struct mate client;
+
+    client.loop = loop;
+    assert_int_equal(gyre_dgram_adopt(&client.dgram, loop, number, &options), 0);
+    assert_int_equal(gyre_dgram_is_raw(&client.dgram), 1);
+    client.then = look_for_pong;
+    client.context = &reply;
+    memcpy(packet + 8, ping_text, 8);
+    const uint16_t sum = checksum(packet, sizeof(packet));
+    packet[2] = (uint8_t)(sum >> 8);
+    packet[3] = (uint8_t)sum;
+    assert_int_equal(gyre_dgram_send(&client.dgram, &to, packet, sizeof(packet)), 0);
+    while (client.next == 0) {
+        assert_true(gyre_loop_run(loop, GYRE_RUN_ONCE) >= 0);
+    }
+    mate_close(&client);
+    test_loop_end(loop);
+}
+
+/* ---- adoption ---- */
+
+static void adopt_takes_a_socket_over_and_closes_it(void)
+{
+    struct gyre_loop *loop = test_loop();
+    struct gyre_dgram_options options = {.handler = &mate_handler};
+    struct gyre_addr there;
+    struct gyre_addr mine;
+    const int number = plain_open("127.0.0.1", &there);
+    const int client = plain_open("127.0.0.1", &mine);
+    static struct mate server;
+
+    server.loop = loop;
+    server.then = mate_echo;
+    assert_int_equal(connect(number, &mine.any, mine.len), 0);
+    assert_int_equal(gyre_dgram_adopt(&server.dgram, loop, number, &options), 0);
+    assert_int_equal(gyre_dgram_number(&server.dgram), number);
+    plain_send(client, &there, "x", 1);
+    mate_until(&server, 1);
+    plain_until(loop, client);
+    assert_int_equal(gyre_dgram_send(&server.dgram, NULL, "peer", 4), 0);
+    trial_turns(loop, 1);
+    mate_close(&server);
+    assert_int_equal(fcntl(number, F_GETFD), -1);
+    assert_int_equal(gyre_dgram_number(&server.dgram), -EBADF);
+    close(client);
+    test_loop_end(loop);
+}
+
+static void adopt_refuses_what_is_no_datagram_socket(void)
+{
+    struct gyre_loop *loop = test_loop();
+    struct gyre_dgram_options options = {.handler = &mate_handler};
+    struct gyre_dgram dgram;
+    const int tcp = wire_tcp();
+    int ends[2];
+
+    wire_pipe(ends);
+    assert_int_equal(gyre_dgram_adopt(&dgram, loop, tcp, &options), -EPROTOTYPE);
+    assert_int_equal(gyre_dgram_adopt(&dgram, loop, ends[0], &options), -ENOTSOCK);
+    assert_int_equal(gyre_dgram_adopt(&dgram, loop, -1, &options), -EBADF);
+    options.kind = GYRE_DGRAM_UDP4;
+    assert_int_equal(gyre_dgram_adopt(&dgram, loop, tcp, &options), -EINVAL);
+    assert_int_equal(close(tcp), 0);
+    assert_int_equal(close(ends[0]), 0);
+    assert_int_equal(close(ends[1]), 0);
+    test_loop_end(loop);
+}
+
+int main(void)
+{
+    static const struct test_case cases[] = {
+        TEST_CASE(info_v4_tells_the_address_and_the_reply_leaves_from_it),
+        TEST_CASE(info_v6_tells_the_address_and_the_reply_leaves_from_it),
+        TEST_CASE(info_of_v4_over_v6_tells_the_mapped_address),
+        TEST_CASE(source_address_is_the_one_asked_for),
+        TEST_CASE(ttl_and_tos_are_told),
+        TEST_CASE(ttl_and_tos_are_told_over_v6),
+        TEST_CASE(gro_joins_datagrams_of_one_size),
+        TEST_CASE(dual_stack_serves_v4_unless_v6only),
+        TEST_CASE(reuse_port_spreads_senders),
+        TEST_CASE(broadcast_needs_its_flag),
+        TEST_CASE(multicast_v4_reaches_the_members),
+        TEST_CASE(multicast_v6_reaches_the_members),
+        TEST_CASE(icmp_v4_echo_is_answered),
+        TEST_CASE(icmp_v6_echo_is_answered),
+        TEST_CASE(icmp_raw_adopted_delivers_from_the_icmp_header),
+        TEST_CASE(adopt_takes_a_socket_over_and_closes_it),
+        TEST_CASE(adopt_refuses_what_is_no_datagram_socket),
+    };
+
+    return test_main("net-dgram-options", cases, TEST_COUNT(cases));
+}
