@@ -1,187 +1,40 @@
 /*
  * An echo server on gyre: the same program runs on io_uring and on epoll.
  *
- * It says what it wants, not how to wait for it: accept connections until told otherwise, receive
- * on each until it ends, send back what came. Each of these is an operation with a callback.
- * Received bytes are on loan from the loop's pool (a lease); they are sent from where they lie, and
- * given back when they have left. Sends of one connection leave in the order in which they were
- * started, however many there are. A peer that sends but does not read is not read from any more
- * once it holds more than its quota of the pool, so memory stays bounded and TCP slows the peer:
- * nothing here does that.
+ * A listener accepts, and makes a stream of each connection; the stream calls back with what
+ * happens. Received bytes are on loan from the loop's pool (a lease); they are sent back from where
+ * they lie, in order, and what is sent in one turn leaves together. A peer that sends but does not
+ * read is not read from any more once it holds more than its quota of the pool, so memory stays
+ * bounded and TCP slows the peer: nothing here does that. When a peer has sent all, what is on its
+ * way back still reaches it, and then the connection is closed: that is what a stream does unless
+ * told otherwise.
  *
- * Right for: a server that wants the kernel's best interface without writing two servers.
- * Compare with echo-epoll.c and echo-uring.c, which do by hand what the library does here.
+ * Right for: nearly every server. echo-ops.c does the same on operations, the layer below;
+ * echo-epoll.c and echo-uring.c do by hand what the library does here.
  */
-#include "common.h"
+#include "on-gyre.h"
 
-#include <errno.h>
-#include <error.h>
-#include <gyre.h>
-#include <inttypes.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 struct server {
     struct gyre_loop *loop;
-    struct gyre_fd listener;
+    struct gyre_listener listener;
     struct gyre_fd signals;
-    struct gyre_op accept;
     struct gyre_op signal;
-    struct gyre_op close_listener;
     struct gyre_op close_signals;
-    struct connection *connections; /* all that are open */
-    struct reply *spare;            /* replies not in use */
-    int stopping;
 };
 
-struct connection {
-    struct server *server;
-    struct connection *next;
-    struct connection **link; /* what points at this connection */
-    int ending;
-    struct gyre_fd fd;
-    struct gyre_op recv;
-    struct gyre_op close;
-};
-
-/* Bytes on their way back. */
-struct reply {
-    struct gyre_op send;
-    struct gyre_lease lease;
-    struct connection *connection;
-    struct reply *next;
-};
-
-static void die(int rc, const char *what)
+static void on_data(struct gyre_stream *stream, const struct gyre_lease *data)
 {
-    error(EXIT_FAILURE, 0, "%s: %s", what, gyre_strerror(rc));
-}
-
-/* For what can fail only if this program is wrong. */
-static void must(int rc, const char *what)
-{
-    if (rc < 0) {
-        die(rc, what);
+    if (gyre_stream_forward(stream, data) < 0) { /* no memory, or the peer is gone */
+        gyre_stream_reset(stream);
     }
 }
 
-/* ---- a connection ---- */
+static const struct gyre_stream_handler echo = {.on_data = on_data};
 
-static void on_closed(struct gyre_op *op, const struct gyre_result *result)
-{
-    struct connection *connection = gyre_container_of(op, struct connection, close);
-
-    (void)result;
-    *connection->link = connection->next;
-    if (connection->next != NULL) {
-        connection->next->link = connection->link;
-    }
-    free(connection);
-}
-
-/* Ends the connection: what is still under way completes first, then on_closed() runs. */
-static void end_connection(struct connection *connection, uint32_t flags)
-{
-    if (!connection->ending) {
-        connection->ending = 1;
-        must(gyre_op_close(&connection->close, &connection->fd, flags), "close");
-    }
-}
-
-static void on_sent(struct gyre_op *op, const struct gyre_result *result)
-{
-    struct reply *reply = gyre_container_of(op, struct reply, send);
-    struct connection *connection = reply->connection;
-    const int whole = result->res == (int32_t)reply->lease.len;
-
-    gyre_lease_release(&reply->lease);
-    reply->next = connection->server->spare;
-    connection->server->spare = reply;
-    if (!whole) { /* the peer is gone */
-        end_connection(connection, 0);
-    }
-}
-
-static struct reply *take_reply(struct server *server)
-{
-    struct reply *reply = server->spare;
-
-    if (reply != NULL) {
-        server->spare = reply->next;
-        return reply;
-    }
-    reply = malloc(sizeof(*reply));
-    if (reply != NULL) {
-        gyre_op_init(&reply->send, on_sent);
-    }
-    return reply;
-}
-
-static void on_received(struct gyre_op *op, const struct gyre_result *result)
-{
-    struct connection *connection = gyre_container_of(op, struct connection, recv);
-    struct reply *reply;
-
-    if (result->res <= 0) { /* the end: what was received is still sent back */
-        end_connection(connection, result->res == 0 ? GYRE_CLOSE_FLUSH : 0);
-        return;
-    }
-    if (connection->ending) {
-        return;
-    }
-    reply = take_reply(connection->server);
-    if (reply == NULL) {
-        end_connection(connection, 0);
-        return;
-    }
-    reply->connection = connection;
-    must(gyre_lease_retain(result->lease, &reply->lease), "retain");
-    must(gyre_op_send(&reply->send, &connection->fd, reply->lease.data, reply->lease.len), "send");
-}
-
-/* ---- the server ---- */
-
-static void add_connection(struct server *server, int number)
-{
-    struct connection *connection = malloc(sizeof(*connection));
-
-    if (connection == NULL) {
-        close(number);
-        return;
-    }
-    connection->server = server;
-    connection->ending = 0;
-    connection->next = server->connections;
-    connection->link = &server->connections;
-    if (connection->next != NULL) {
-        connection->next->link = &connection->next;
-    }
-    server->connections = connection;
-    gyre_op_init(&connection->recv, on_received);
-    gyre_op_init(&connection->close, on_closed);
-    must(gyre_fd_init(&connection->fd, server->loop, number), "attach");
-    if (gyre_op_recv_lease(&connection->recv, &connection->fd, GYRE_MULTISHOT) < 0) {
-        end_connection(connection, 0); /* no memory */
-    }
-}
-
-static void on_accepted(struct gyre_op *op, const struct gyre_result *result)
-{
-    struct server *server = gyre_container_of(op, struct server, accept);
-
-    if (result->res >= 0 && server->stopping) {
-        close(result->res);
-    } else if (result->res >= 0) {
-        add_connection(server, result->res);
-    } else if (!server->stopping) {
-        die(result->res, "accept");
-    }
-}
-
-static void on_server_closed(struct gyre_op *op, const struct gyre_result *result)
+static void on_signals_closed(struct gyre_op *op, const struct gyre_result *result)
 {
     (void)op;
     (void)result;
@@ -191,139 +44,37 @@ static void on_signal(struct gyre_op *op, const struct gyre_result *result)
 {
     struct server *server = gyre_container_of(op, struct server, signal);
 
-    must(result->res, "wait for signals");
-    server->stopping = 1;
-    for (struct connection *each = server->connections; each != NULL; each = each->next) {
-        end_connection(each, 0);
-    }
-    must(gyre_op_close(&server->close_listener, &server->listener, 0), "close");
-    must(gyre_op_close(&server->close_signals, &server->signals, 0), "close");
+    gyre_echo_must(result->res, "wait for signals");
+    gyre_echo_must(gyre_listener_drain(&server->listener), "close");
+    gyre_echo_must(gyre_op_close(&server->close_signals, &server->signals, 0), "close");
     /* With nothing active any more, gyre_loop_run() returns. */
 }
 
 static void start(struct server *server, const struct echo_options *options)
 {
-    const int listener = echo_listen(options, 0);
-    struct gyre_loop_info info;
-    char extra[32];
+    const int listening = echo_listen(options, 0);
+    const struct gyre_listener_options listener = {.handler = &echo};
 
-    gyre_op_init(&server->accept, on_accepted);
     gyre_op_init(&server->signal, on_signal);
-    gyre_op_init(&server->close_listener, on_server_closed);
-    gyre_op_init(&server->close_signals, on_server_closed);
-    must(gyre_fd_init(&server->listener, server->loop, listener), "attach");
-    must(gyre_fd_init(&server->signals, server->loop, echo_signal_fd()), "attach");
-    must(gyre_op_accept(&server->accept, &server->listener, GYRE_MULTISHOT), "accept");
-    must(gyre_op_poll(&server->signal, &server->signals, POLLIN, 0), "poll");
-    must(gyre_loop_info(server->loop, &info), "info");
-    snprintf(extra, sizeof(extra), "backend=%s", info.backend_name);
-    echo_announce(listener, extra);
-    if (gyre_loop_refusal()[0] != '\0') {
-        fprintf(stderr, "echo-server: not io_uring: %s\n", gyre_loop_refusal());
-    }
-}
-
-/* One line of JSON on stderr, for those who measure. */
-static void print_stats(const struct server *server)
-{
-    struct gyre_loop_stats stats;
-
-    if (getenv("GYRE_ECHO_STATS") == NULL || gyre_loop_stats(server->loop, &stats) < 0) {
-        return;
-    }
-    fprintf(stderr,
-            "{\"turns\":%" PRIu64 ",\"enters\":%" PRIu64 ",\"syscalls\":%" PRIu64
-            ",\"sqes\":%" PRIu64 ",\"cqes\":%" PRIu64 ",\"messages\":%" PRIu64
-            ",\"eagains\":%" PRIu64 ",\"starved\":%" PRIu64 ",\"rearms\":%" PRIu64
-            ",\"overflows\":%" PRIu64 ",\"retries\":%" PRIu64 ",\"allocations\":%" PRIu64 "}\n",
-            stats.turns, stats.enters, stats.syscalls, stats.sqes, stats.cqes,
-            stats.finished[GYRE_OP_SEND], stats.eagains, stats.starved, stats.rearms,
-            stats.overflows, stats.retries, stats.allocations);
-}
-
-static void stop(struct server *server)
-{
-    print_stats(server);
-    while (server->spare != NULL) {
-        struct reply *reply = server->spare;
-
-        server->spare = reply->next;
-        free(reply);
-    }
-    must(gyre_loop_destroy(server->loop), "destroy");
-}
-
-/* ---- options ---- */
-
-struct options {
-    struct echo_options echo;
-    struct gyre_loop_options loop;
-};
-
-static enum gyre_backend parse_backend(struct argp_state *state, const char *text)
-{
-    if (strcmp(text, "uring") == 0) {
-        return GYRE_BACKEND_URING;
-    }
-    if (strcmp(text, "epoll") == 0) {
-        return GYRE_BACKEND_EPOLL;
-    }
-    if (strcmp(text, "auto") != 0) {
-        argp_error(state, "--backend takes auto, uring or epoll, not '%s'", text);
-    }
-    return GYRE_BACKEND_AUTO;
-}
-
-static error_t parse_option(int key, char *text, struct argp_state *state)
-{
-    struct options *options = state->input;
-
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->echo;
-        return 0;
-    case 'b':
-        options->loop.backend = parse_backend(state, text);
-        return 0;
-    case 'B':
-        options->loop.busy_poll_ns = echo_parse_number(state, text, 0, 1000000) * GYRE_USEC;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static void parse_options(int argc, char **argv, struct options *options)
-{
-    static const struct argp_option own[] = {
-        {"backend", 'b', "NAME", 0, "auto (default), uring or epoll", 0},
-        {"busy-poll-us", 'B', "N", 0, "look for work so long before sleeping; default 0", 0},
-        {0},
-    };
-    static const struct argp_child children[] = {{&echo_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {.options = own,
-                                     .parser = parse_option,
-                                     .doc = "Sends back what it receives, on gyre.",
-                                     .children = children};
-
-    argp_parse(&argp, argc, argv, 0, NULL, options);
+    gyre_op_init(&server->close_signals, on_signals_closed);
+    gyre_echo_must(gyre_listen_adopt(server->loop, &server->listener, listening, &listener),
+                   "listen");
+    gyre_echo_must(gyre_fd_init(&server->signals, server->loop, echo_signal_fd()), "attach");
+    gyre_echo_must(gyre_op_poll(&server->signal, &server->signals, POLLIN, 0), "poll");
+    gyre_echo_announce(server->loop, listening);
 }
 
 int main(int argc, char **argv)
 {
-    struct options options = {0};
+    struct gyre_echo_options options;
     struct server server = {0};
-    int rc;
 
-    parse_options(argc, argv, &options);
+    gyre_echo_parse(argc, argv, "Sends back what it receives, on the streams of gyre.", &options);
     echo_raise_fd_limit();
-    rc = gyre_loop_create(&server.loop, &options.loop);
-    if (rc == GYRE_ENOURING) {
-        error(EXIT_FAILURE, 0, "%s: %s", gyre_strerror(rc), gyre_loop_refusal());
-    }
-    must(rc, "loop");
+    server.loop = gyre_echo_loop(&options.loop);
     start(&server, &options.echo);
-    must(gyre_loop_run(server.loop, GYRE_RUN_DEFAULT), "run");
-    stop(&server);
+    gyre_echo_must(gyre_loop_run(server.loop, GYRE_RUN_DEFAULT), "run");
+    gyre_echo_print_stats(server.loop);
+    gyre_echo_must(gyre_loop_destroy(server.loop), "destroy");
     return EXIT_SUCCESS;
 }
