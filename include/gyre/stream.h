@@ -69,7 +69,7 @@ enum gyre_stream_timeout {
  * @on_timeout: a time ran out. A stream that is still open when it returns is reset, with
  *     -ETIMEDOUT; it may send a last word and close instead. NULL: reset.
  * @on_descriptors: Unix: descriptors came with the bytes of the next on_data(). Those that are to
- *     be kept are taken by gyre_stream_take_descriptors(); the others are closed on return. @count 0:
+ *     be kept are taken by gyre_stream_take_descriptors(); the others are closed after that on_data(). @count 0:
  *     the peer sent some, but this process could not hold all of them, and has none.
  * @on_close: the last call. @error: 0 when it was closed as asked, or by the peer and on_eof was
  *     NULL; else what ended it: -ECONNREFUSED, -ECONNRESET, -ETIMEDOUT, -EPIPE, -ENOMEM ...
@@ -87,7 +87,7 @@ enum gyre_stream_timeout {
  *     default 4 MiB, or twice @write_high if that is more; at most INT32_MAX.
  * @flags: GYRE_STREAM_*.
  * Ownership: the caller's; must outlive the streams that use it.   Thread: the loop's.
- * Returns: (a type).   Limits: timeouts up to 26 days, longer ones are none.
+ * Returns: (a type).   Limits: timeouts up to 26 days, longer ones are none (total_timeout_ns: no limit).
  * Source: docs/streams.md.
  */
 struct gyre_stream_handler {
@@ -304,7 +304,8 @@ GYRE_API int gyre_stream_shutdown(struct gyre_stream *stream);
 /**
  * gyre_stream_close() - end a stream in order: what is queued leaves, the peer sees the end, its own
  *                       end is waited for (what it still sends is dropped), on_close().
- * @stream: open or connecting. Closing twice is closing once. While connecting: ends at once.
+ * @stream: open or connecting. Closing twice is closing once. While connecting: ends at once,
+ *          and what was written is dropped.
  * Returns: 0; -EINVAL (not a stream that was opened); GYRE_ETHREAD; GYRE_EFORK. No on_data(),
  *          on_eof(), on_drain() or on_timeout() after this call.
  * Thread: loop thread only.   Limits: close_timeout_ns for all of it; if something is still queued
@@ -338,6 +339,7 @@ GYRE_API int gyre_stream_set_deadline(struct gyre_stream *stream, uint64_t deadl
 /**
  * gyre_stream_set_handler() - hand a stream over to another handler, from its next callback on.
  * @stream: open or connecting.  @handler: must outlive the stream; its times count from now.
+ *          Its flags are those of the handler with which the stream was opened.
  * Returns: 0; -EINVAL; -ENOTCONN; GYRE_ETHREAD; GYRE_EFORK.
  * Thread: loop thread only.
  * Source: docs/streams.md.

@@ -126,7 +126,7 @@ int gyre__accept_recover(struct gyre_op *op, int32_t error)
     if (is_transient(error)) {
         return 1;
     }
-    if (!(op->flags & GYRE_MULTISHOT) || !is_shortage(error)) {
+    if (!(op->flags & (GYRE_MULTISHOT | GYRE__OP_PATIENT)) || !is_shortage(error)) {
         return error;
     }
     shed(op);

@@ -22,6 +22,7 @@ enum gyre__op_state {
 };
 
 /* Flags of an op beyond the public ones (bits 0..7). */
+#define GYRE__OP_PATIENT    (1u << 4) /* a single accept that outlives shortages as a multishot does */
 #define GYRE__OP_CANCELLED  (1u << 8)  /* cancel was requested */
 #define GYRE__OP_TIMED_OUT  (1u << 9)  /* ... by its deadline */
 #define GYRE__OP_ENDING     (1u << 7)  /* io_uring: finishes when its poll has ended */
@@ -210,6 +211,9 @@ static inline int gyre__op_receives(const struct gyre_op *op)
     return op->kind == GYRE_OP_RECV || op->kind == GYRE_OP_RECV_LEASE ||
            op->kind == GYRE_OP_RECVMSG;
 }
+
+/* As gyre_op_accept() with @flags, and one that outlives shortages in any case. */
+int gyre__op_accept_patiently(struct gyre_op *op, struct gyre_fd *fd, uint32_t flags);
 
 /* A multishot accept begins: keep a descriptor in reserve. */
 void gyre__accept_prepare(struct gyre_loop *loop);

@@ -88,6 +88,17 @@ int gyre_op_accept(struct gyre_op *op, struct gyre_fd *fd, uint32_t flags)
     return gyre__op_begin(op, GYRE_OP_ACCEPT, fd->loop, fd, flags);
 }
 
+int gyre__op_accept_patiently(struct gyre_op *op, struct gyre_fd *fd, uint32_t flags)
+{
+    const int rc = check_fd_op(op, fd, flags, GYRE_MULTISHOT);
+
+    if (rc < 0) {
+        return rc;
+    }
+    gyre__accept_prepare(fd->loop);
+    return gyre__op_begin(op, GYRE_OP_ACCEPT, fd->loop, fd, flags | GYRE__OP_PATIENT);
+}
+
 int gyre_op_connect(struct gyre_connect_op *op, struct gyre_fd *fd, const struct sockaddr *address,
                     socklen_t address_len)
 {

@@ -139,6 +139,9 @@ static void dgram_on_readable(struct gyre_op *op, const struct gyre_result *resu
     }
     if (result->res < 0) {
         gyre__dgram_report(dgram, result->res, NULL);
+        if (gyre__dgram_is_open(dgram)) {
+            gyre_dgram_close(dgram); /* it would never receive again */
+        }
         return;
     }
     dgram->readable = 1;

@@ -4,9 +4,9 @@
  *     NONE -> LISTENING [listen] -> CLOSING [close] -> WAITING [the socket is closed] -> NONE
  *                                                      (for the last stream to end)
  *
- * One multishot accept serves the listener's life. It is cancelled while the maximum of connections
- * is reached or the listener is paused, and started again; what it had accepted above the maximum by
- * then waits until there is a place.
+ * A multishot accept serves the listener as long as the maximum of connections is far, single ones
+ * near it. It is cancelled while the listener is paused or full, and started again; what it had
+ * accepted above the maximum by then waits until there is a place.
  *
  * Streams live in pages of many, their nursery, so that an idle one costs what it holds and no
  * more. A stream knows its place in its page, and the page its listener.
@@ -181,12 +181,21 @@ static int wants_more(const struct gyre_listener *listener)
            listener->count < listener->options.max_connections;
 }
 
+/* A multishot accept takes all that wait before the first of them is seen. So near the maximum they
+ * are accepted one by one: the others stay in the backlog, and hold no descriptor. */
+static uint32_t accept_flags(const struct gyre_listener *listener)
+{
+    const uint32_t places = listener->options.max_connections - listener->count;
+
+    return places > listener->options.backlog ? GYRE_MULTISHOT : 0;
+}
+
 static int accept_on(struct gyre_listener *listener)
 {
     if (!wants_more(listener) || gyre_op_active(&listener->accept)) {
         return 0; /* if it was cancelled, its end will see to it */
     }
-    return gyre_op_accept(&listener->accept, &listener->fd, GYRE_MULTISHOT);
+    return gyre__op_accept_patiently(&listener->accept, &listener->fd, accept_flags(listener));
 }
 
 static void listener_fail(struct gyre_listener *listener, int error)
@@ -386,15 +395,15 @@ static int own_file(struct gyre_listener *listener, const struct gyre_addr *addr
     if (!is_path(address)) {
         return 0;
     }
-    if (listener->options.mode != 0 && chmod(address->un.sun_path, listener->options.mode) < 0) {
-        return -errno;
-    }
     if (stat(address->un.sun_path, &file) < 0) {
         return -errno;
     }
     listener->file = *address;
     listener->file_device = file.st_dev;
     listener->file_inode = file.st_ino;
+    if (listener->options.mode != 0 && chmod(address->un.sun_path, listener->options.mode) < 0) {
+        return -errno;
+    }
     return 0;
 }
 
@@ -413,8 +422,7 @@ static void remove_file(struct gyre_listener *listener)
 static int open_listener(struct gyre_listener *listener, const struct gyre_addr *address,
                          int *out_number)
 {
-    const uint32_t backlog =
-        listener->options.backlog != 0 ? listener->options.backlog : LISTEN_BACKLOG;
+    const uint32_t backlog = listener->options.backlog;
     const int number = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int rc = number < 0 ? -errno : prepare_socket(number, address, &listener->options);
 
@@ -485,6 +493,9 @@ static void prepare_listener(struct gyre_listener *listener,
     listener->options = *options;
     if (options->max_connections == 0) {
         listener->options.max_connections = default_maximum();
+    }
+    if (options->backlog == 0) {
+        listener->options.backlog = LISTEN_BACKLOG;
     }
 }
 

@@ -879,6 +879,7 @@ static void flow_sent(struct gyre__flow *flow, int32_t res)
     struct gyre_stream *stream = flow->stream;
 
     if (res > 0) {
+        stream->flags |= (uint32_t)res < flow->sending ? GYRE__STREAM_SHORT : 0;
         gyre__stream_be_active(stream);
         flow->progress_ns = stream->fd.loop->now_ns;
         pop_sent(flow, (size_t)res);

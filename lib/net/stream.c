@@ -353,15 +353,39 @@ static void received(struct gyre_stream *stream, const struct gyre_lease *lease)
     }
 }
 
+/*
+ * A socket tells its error once. If a send got it, the receive says 0, as if the peer had ended in
+ * order. Linux says EPIPE to the send only if the peer's end came before the reset; so that is an
+ * end, and ECONNRESET is none. Nor is EPIPE behind a send that was cut short: it may have swallowed
+ * the error (tcp(7); tcp_reset() in Linux).
+ */
+static void note_end(struct gyre_stream *stream, int32_t res)
+{
+    const int is_swallowed = stream->error == -EPIPE && (stream->flags & GYRE__STREAM_SHORT);
+
+    stream->flags |= GYRE__STREAM_ENDED;
+    if (res < 0) {
+        stream->error =
+            stream->error == 0 || stream->error == -EPIPE ? (int16_t)res : stream->error;
+    } else if (is_swallowed && (stream->fd.flags & GYRE__FD_TCP)) {
+        stream->error = -ECONNRESET;
+    } else if (stream->error == 0 || stream->error == -EPIPE) {
+        stream->flags |= GYRE__STREAM_FIN;
+    }
+}
+
 static void receive_ended(struct gyre_stream *stream, int32_t res)
 {
     if (res != -ECANCELED) {
-        stream->flags |= GYRE__STREAM_ENDED | (res == 0 ? GYRE__STREAM_FIN : 0);
-        stream->error = stream->error == 0 && res < 0 ? (int16_t)res : stream->error;
+        note_end(stream, res);
     }
     switch ((enum gyre__stream_state)stream->state) {
     case GYRE__STREAM_OPEN:
         go_on_reading(stream);
+        if ((stream->flags & GYRE__STREAM_BROKEN) && (stream->flags & GYRE__STREAM_ENDED) &&
+            !gyre__flow_stashes(stream)) {
+            gyre__stream_fail(stream, stream->error); /* also if it is paused: nothing will come */
+        }
         break;
     case GYRE__STREAM_LINGERING:
         if (stream->flags & GYRE__STREAM_ENDED) {
@@ -714,7 +738,8 @@ void gyre__stream_fail(struct gyre_stream *stream, int error)
 
 void gyre__stream_broken(struct gyre_stream *stream, int error)
 {
-    if (stream->state != GYRE__STREAM_OPEN || !gyre_op_active(&stream->recv)) {
+    if (stream->state != GYRE__STREAM_OPEN || !gyre_op_active(&stream->recv) ||
+        (stream->flags & GYRE__STREAM_TOLD)) {
         gyre__stream_fail(stream, error);
         return;
     }
@@ -770,8 +795,11 @@ int gyre_stream_close(struct gyre_stream *stream)
         return rc;
     }
     if (stream->state == GYRE__STREAM_CONNECTING) {
-        end_stream(stream);
-        return 0;
+        if (stream->flow != NULL && stream->flow->parcel != NULL) {
+            end_stream(stream);
+            return 0;
+        }
+        set_stream_state(stream, GYRE__STREAM_OPEN); /* adopted: its socket is connected */
     }
     set_stream_state(stream, GYRE__STREAM_CLOSING);
     stream->flags |= GYRE__STREAM_SHUT;

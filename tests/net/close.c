@@ -527,7 +527,8 @@ static void reset_in_on_drain_behind_a_shutdown_ends_once(void)
 }
 
 /* @error of on_close(): "0 when it was closed as asked". */
-static void close_before_on_open_ends_at_once_without_error(void)
+/* An adopted stream is connected: what was written leaves. */
+static void close_of_an_adopted_stream_before_on_open_loses_nothing(void)
 {
     for (int reset = 0; reset < 2; reset++) {
         struct call call;
@@ -540,6 +541,8 @@ static void close_before_on_open_ends_at_once_without_error(void)
             talk_reset(&call.talk);
         } else {
             talk_close(&call.talk);
+            talk_until_sent(call.loop, call.peer, 100, 0);
+            call_close_peer(&call);
         }
         assert_int_equal(talk_end(call.loop, &call.talk), 0);
         assert_int_equal(call.talk.count[TALK_OPEN], 0);
@@ -596,7 +599,7 @@ int main(void)
         TEST_CASE(peer_gone_while_writing_ends_with_an_error_and_no_signal),
         TEST_CASE(peer_that_reads_no_more_ends_the_stream),
         TEST_CASE(reset_in_on_drain_behind_a_shutdown_ends_once),
-        TEST_CASE(close_before_on_open_ends_at_once_without_error),
+        TEST_CASE(close_of_an_adopted_stream_before_on_open_loses_nothing),
         TEST_CASE(functions_after_the_end_are_refused),
     };
 

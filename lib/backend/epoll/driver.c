@@ -281,7 +281,7 @@ static void receive(struct gyre_op *op)
         await_edge(op);
         break;
     case GYRE__RECEIVED_END:
-        gyre__op_finish(op, op->result, NULL);
+        gyre__op_ready(op, op->result); /* behind what was learnt before it, of a send perhaps */
         break;
     case GYRE__RECEIVED_CANCELLED: /* does not occur: a cancel here takes effect at once */
     case GYRE__RECEIVED_GONE:

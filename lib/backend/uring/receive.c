@@ -108,7 +108,7 @@ void gyre__uring_receive_direct(struct gyre_op *op)
             op->flags |= GYRE__OP_ENDING; /* the kernel lets go of the descriptor first */
             gyre__uring_cancel(op);
         } else {
-            gyre__op_finish(op, op->result, NULL);
+            gyre__op_ready(op, op->result); /* behind what was learnt before it */
         }
         break;
     case GYRE__RECEIVED_CANCELLED:
