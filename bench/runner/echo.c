@@ -19,6 +19,7 @@ const struct contender contenders[] = {
     {"echo-select", "echo-select", NULL, false},     {"echo-poll", "echo-poll", NULL, false},
     {REFERENCE_NAME, "echo-epoll", NULL, false},     {"echo-uring", "echo-uring", NULL, false},
     {"gyre-uring", "echo-server", "uring", false},   {"gyre-epoll", "echo-server", "epoll", false},
+    {"gyre-ops-uring", "echo-ops", "uring", false},  {"gyre-ops-epoll", "echo-ops", "epoll", false},
     {"echo-epoll-again", "echo-epoll", NULL, true},
 };
 
