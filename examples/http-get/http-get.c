@@ -301,25 +301,14 @@ static void parse_url(const char *text, struct url *out_url)
 
 /* ---- the program ---- */
 
-static enum gyre_backend parse_backend(struct argp_state *state, const char *text)
-{
-    if (strcmp(text, "uring") == 0) {
-        return GYRE_BACKEND_URING;
-    }
-    if (strcmp(text, "epoll") == 0) {
-        return GYRE_BACKEND_EPOLL;
-    }
-    if (strcmp(text, "auto") != 0) {
-        argp_error(state, "--backend takes auto, uring or epoll, not '%s'", text);
-    }
-    return GYRE_BACKEND_AUTO;
-}
-
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     struct options *options = state->input;
 
     switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &options->common;
+        return 0;
     case 'o':
         options->output = text;
         return 0;
@@ -331,9 +320,6 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         return 0;
     case 't':
         options->total_timeout_ns = example_parse_number(state, text, 1, 86400) * GYRE_SEC;
-        return 0;
-    case 'b':
-        options->common.loop.backend = parse_backend(state, text);
         return 0;
     case ARGP_KEY_ARG:
         if (options->url != NULL) {
@@ -356,9 +342,9 @@ static void parse_options(int argc, char **argv, struct options *out_options)
         {"max-bytes", 'm', "N", 0, "Of the body; default 1 GiB", 0},
         {"idle-timeout", 'i', "SECONDS", 0, "Without a byte either way; default 10", 0},
         {"timeout", 't', "SECONDS", 0, "For the request and its answer; default 60", 0},
-        {"backend", 'b', "NAME", 0, "auto (default), uring or epoll", 0},
         {0},
     };
+    static const struct argp_child children[] = {{&example_backend_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = own,
         .parser = parse_option,
@@ -367,6 +353,7 @@ static void parse_options(int argc, char **argv, struct options *out_options)
             "Fetches one resource over HTTP/1.1.\vExit status: 0 when it has come whole, 1 usage "
             "or output, 2 network, 3 an HTTP status of 400 or above, 4 a malformed answer or "
             "one that is too long.",
+        .children = children,
     };
 
     argp_err_exit_status = EXIT_USAGE;
