@@ -6,6 +6,7 @@
 #ifndef GYRE_ERROR_H
 #define GYRE_ERROR_H
 
+#include <errno.h>
 #include <gyre/base.h>
 
 GYRE_BEGIN

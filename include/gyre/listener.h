@@ -159,7 +159,8 @@ GYRE_API int gyre_listener_resume(struct gyre_listener *listener);
 GYRE_API size_t gyre_listener_count(const struct gyre_listener *listener);
 
 /**
- * gyre_listener_each() - call a function for each stream that is open, in no particular order.
+ * gyre_listener_each() - call a function for each stream that is open, in no particular order; those
+ *                        being closed are counted, but not visited.
  * @listener: initialised.  @fn: may write to, close and reset any stream.  @context: handed to @fn.
  * Returns: nothing.   Thread: loop thread only.
  * Source: docs/streams.md.
@@ -187,6 +188,16 @@ GYRE_API int gyre_listener_close(struct gyre_listener *listener);
  * Source: docs/streams.md.
  */
 GYRE_API int gyre_listener_drain(struct gyre_listener *listener);
+
+/**
+ * gyre_listener_reset() - gyre_listener_close(), and gyre_stream_reset() for each stream, those that
+ *                         are being closed included: for a drain that takes too long.
+ * @listener: listening, or being closed.
+ * Returns: as gyre_listener_close().
+ * Thread: loop thread only.
+ * Source: docs/streams.md.
+ */
+GYRE_API int gyre_listener_reset(struct gyre_listener *listener);
 
 GYRE_END
 

@@ -116,7 +116,7 @@ struct gyre__flow;
  * struct gyre_stream - a connection; all fields are private.
  * Ownership: the caller's storage for streams that connect or adopt, which must not move or be
  * freed from then until on_close(); the listener's for streams that it accepted.
- * Thread: the loop's.   Returns: (a type).   Limits: 224 bytes on x86-64; what a stream needs only
+ * Thread: the loop's.   Returns: (a type).   Limits: 216 bytes on x86-64; what a stream needs only
  * while it sends comes from memory that the streams of a loop share.
  * Source: docs/streams.md.
  */
@@ -356,6 +356,25 @@ GYRE_API GYRE_MUST_CHECK int gyre_stream_set_handler(struct gyre_stream *stream,
 GYRE_API int gyre_stream_number(const struct gyre_stream *stream);
 
 /**
+ * gyre_stream_local() - the address of this end, as gyre_addr_local().
+ * @stream: opened.  @out_addr: set to it.
+ * Returns: 0, -EINVAL, -EBADF (in on_close() the socket is closed: keep what is to be logged).
+ * Thread: loop thread only.
+ * Source: getsockname(2).
+ */
+GYRE_API GYRE_MUST_CHECK int gyre_stream_local(const struct gyre_stream *stream,
+                                               struct gyre_addr *out_addr);
+
+/**
+ * gyre_stream_peer() - the address of the other end, as gyre_addr_peer().
+ * @stream: open.  @out_addr: set to it.
+ * Returns: 0, -EINVAL, -EBADF (as gyre_stream_local()), -ENOTCONN.   Thread: loop thread only.
+ * Source: getpeername(2).
+ */
+GYRE_API GYRE_MUST_CHECK int gyre_stream_peer(const struct gyre_stream *stream,
+                                              struct gyre_addr *out_addr);
+
+/**
  * gyre_stream_loop() - the loop that a stream is on.
  * @stream: opened.
  * Returns: the loop.   Thread: loop thread only.
@@ -392,7 +411,8 @@ GYRE_API struct gyre_stream *gyre_stream_of_ext(void *ext);
 /**
  * gyre_stream_peer_credentials() - who is at the other end of a Unix socket.
  * @stream: opened.  @out_credentials: process, user and group when it connected or listened.
- * Returns: 0; -EINVAL; -EBADF; -EOPNOTSUPP (not a Unix socket).
+ * Returns: 0; -EINVAL; -EBADF; -EOPNOTSUPP (not a Unix socket).   Limits: struct ucred needs
+ *          _GNU_SOURCE, defined before the first include.
  * Thread: loop thread only.
  * Source: unix(7) SO_PEERCRED.
  */

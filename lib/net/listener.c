@@ -626,8 +626,8 @@ size_t gyre_listener_count(const struct gyre_listener *listener)
     return listener->count;
 }
 
-void gyre_listener_each(struct gyre_listener *listener,
-                        void (*fn)(struct gyre_stream *stream, void *context), void *context)
+static void visit(struct gyre_listener *listener, enum gyre__stream_state last,
+                  void (*fn)(struct gyre_stream *stream, void *context), void *context)
 {
     const struct gyre__nursery *nursery = listener->nursery;
 
@@ -636,11 +636,17 @@ void gyre_listener_each(struct gyre_listener *listener,
         for (size_t i = 0; i < nursery->per_page; i++) {
             struct gyre_stream *stream = place_in(page, nursery, i);
 
-            if (stream->state == GYRE__STREAM_OPEN) {
+            if (stream->state >= GYRE__STREAM_OPEN && stream->state <= last) {
                 fn(stream, context);
             }
         }
     }
+}
+
+void gyre_listener_each(struct gyre_listener *listener,
+                        void (*fn)(struct gyre_stream *stream, void *context), void *context)
+{
+    visit(listener, GYRE__STREAM_OPEN, fn, context);
 }
 
 static void on_listener_closed(struct gyre_op *op, const struct gyre_result *result)
@@ -680,6 +686,22 @@ int gyre_listener_drain(struct gyre_listener *listener)
 
     if (rc == 0) {
         gyre_listener_each(listener, close_one, NULL);
+    }
+    return rc;
+}
+
+static void reset_one(struct gyre_stream *stream, void *context)
+{
+    (void)context;
+    gyre_stream_reset(stream);
+}
+
+int gyre_listener_reset(struct gyre_listener *listener)
+{
+    const int rc = gyre_listener_close(listener);
+
+    if (rc == 0) {
+        visit(listener, GYRE__STREAM_LINGERING, reset_one, NULL);
     }
     return rc;
 }

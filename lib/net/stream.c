@@ -866,6 +866,20 @@ int gyre_stream_number(const struct gyre_stream *stream)
     return stream == NULL ? -EBADF : gyre_fd_number(&stream->fd);
 }
 
+int gyre_stream_local(const struct gyre_stream *stream, struct gyre_addr *out_addr)
+{
+    const int number = gyre_stream_number(stream);
+
+    return number < 0 ? number : gyre_addr_local(number, out_addr);
+}
+
+int gyre_stream_peer(const struct gyre_stream *stream, struct gyre_addr *out_addr)
+{
+    const int number = gyre_stream_number(stream);
+
+    return number < 0 ? number : gyre_addr_peer(number, out_addr);
+}
+
 struct gyre_loop *gyre_stream_loop(const struct gyre_stream *stream)
 {
     return stream->fd.loop;

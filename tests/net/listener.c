@@ -439,6 +439,33 @@ static void drain_lets_every_stream_end_in_order(void)
     host_end(&host);
 }
 
+/* Peers that do not close by themselves: a drain would wait for them. */
+static void reset_ends_a_drain_at_once(void)
+{
+    enum { ALL = 5 };
+    struct host host;
+    int clients[ALL];
+
+    host_open(&host, ALL);
+    for (int i = 0; i < ALL; i++) {
+        clients[i] = host_dial(&host);
+    }
+    test_turns_until_count(host.loop, &host.opened, ALL);
+    assert_int_equal(gyre_listener_drain(&host.listener), 0);
+    for (int i = 0; i < ALL; i++) {
+        host.talks[i].ending = 1;
+    }
+    trial_turns(host.loop, 5);
+    assert_int_equal(host.closes, 0);
+    assert_int_equal(gyre_listener_reset(&host.listener), 0);
+    test_turns_until(host.loop, &host.closes);
+    for (int i = 0; i < ALL; i++) {
+        close(clients[i]);
+    }
+    assert_int_equal(gyre_listener_reset(&host.listener), -EINVAL);
+    host_end(&host);
+}
+
 static void count_one(struct gyre_stream *stream, void *context)
 {
     int *counted = context;
@@ -755,6 +782,7 @@ int main(void)
         TEST_CASE(listener_closed_in_every_callback_ends_once),
         TEST_CASE(listener_memory_is_free_in_its_on_close),
         TEST_CASE(drain_lets_every_stream_end_in_order),
+        TEST_CASE(reset_ends_a_drain_at_once),
         TEST_CASE(each_visits_the_open_streams_once),
         TEST_CASE(listener_without_descriptors_sheds_and_recovers),
         TEST_CASE(connection_reset_while_it_waited_does_no_harm),
