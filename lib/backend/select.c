@@ -5,6 +5,7 @@
  */
 #include "backend/epoll/driver.h"
 #include "backend/uring/driver.h"
+#include "base/sys.h"
 #include "core/loop.h"
 
 #include <errno.h>
@@ -32,7 +33,7 @@ static int wish(const struct gyre_loop_options *options, enum gyre_backend *out_
                    ? 0
                    : -EINVAL;
     }
-    name = getenv("GYRE_BACKEND");
+    name = gyre__sys_getenv("GYRE_BACKEND");
     *out_who = "GYRE_BACKEND asks for it";
     if (name == NULL || name[0] == '\0' || strcmp(name, "auto") == 0) {
         *out_who = "io_uring works here";

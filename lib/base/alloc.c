@@ -7,6 +7,8 @@
  */
 #include "base/alloc.h"
 
+#include "base/sys.h"
+
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -83,12 +85,13 @@ void gyre__free(void *memory)
 
 void *gyre__map_wiped(size_t len)
 {
-    void *memory = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *memory =
+        gyre__sys_mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (memory == MAP_FAILED) {
         return NULL;
     }
     /* Linux 4.14. If it fails, a forked child is not told apart; nothing else depends on it. */
-    madvise(memory, len, MADV_WIPEONFORK);
+    gyre__sys_madvise(memory, len, MADV_WIPEONFORK);
     return memory;
 }

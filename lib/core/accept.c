@@ -12,6 +12,7 @@
  */
 #include "base/clock.h"
 #include "base/list.h"
+#include "base/sys.h"
 #include "core/op.h"
 
 #include <errno.h>
@@ -50,7 +51,7 @@ static int is_shortage(int32_t error)
 static void take_reserve(struct gyre_loop *loop)
 {
     if (loop->reserve_number < 0) {
-        loop->reserve_number = fcntl(loop->wake_number, F_DUPFD_CLOEXEC, 0);
+        loop->reserve_number = gyre__sys_fcntl(loop->wake_number, F_DUPFD_CLOEXEC, 0);
         loop->stats.syscalls++;
     }
 }
@@ -60,7 +61,7 @@ static int one_waits(const struct gyre_op *op)
     struct pollfd one = {.fd = op->fd->number, .events = POLLIN};
 
     op->loop->stats.syscalls++;
-    return poll(&one, 1, 0) == 1;
+    return gyre__sys_poll(&one, 1, 0) == 1;
 }
 
 static void shed(struct gyre_op *op)
@@ -70,7 +71,7 @@ static void shed(struct gyre_op *op)
     if (loop->reserve_number < 0) {
         return;
     }
-    close(loop->reserve_number);
+    gyre__sys_close(loop->reserve_number);
     loop->reserve_number = -1;
     for (int i = 0; i < SHED_MAX && one_waits(op); i++) {
         const int number = gyre__kinds[GYRE_OP_ACCEPT].attempt(op);
@@ -79,7 +80,7 @@ static void shed(struct gyre_op *op)
         if (number < 0) {
             break;
         }
-        close(number);
+        gyre__sys_close(number);
         loop->stats.sheds++;
     }
     take_reserve(loop);

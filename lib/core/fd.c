@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/list.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +37,7 @@ int gyre_fd_init(struct gyre_fd *fd, struct gyre_loop *loop, int number)
         return -EINVAL;
     }
     rc = gyre__loop_check(loop);
-    rc = rc < 0 ? rc : fcntl(number, F_GETFL);
+    rc = rc < 0 ? rc : gyre__sys_fcntl(number, F_GETFL, 0);
     if (rc < 0) {
         return rc == -1 ? -errno : rc;
     }
@@ -131,7 +132,7 @@ static int ask(struct gyre_fd *fd, int option)
     socklen_t len = sizeof(value);
 
     fd->loop->stats.syscalls++;
-    return getsockopt(fd->number, SOL_SOCKET, option, &value, &len) == 0 ? value : -1;
+    return gyre__sys_getsockopt(fd->number, SOL_SOCKET, option, &value, &len) == 0 ? value : -1;
 }
 
 /* For most descriptors one question is enough: they are TCP. */

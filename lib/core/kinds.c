@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/poison.h"
+#include "base/sys.h"
 #include "core/op.h"
 #include "core/uring_abi.h"
 
@@ -37,9 +38,9 @@ static void make_nonblocking(struct gyre_fd *fd)
     if (fd->flags & GYRE__FD_NONBLOCK) {
         return;
     }
-    flags = fcntl(fd->number, F_GETFL);
+    flags = gyre__sys_fcntl(fd->number, F_GETFL, 0);
     if (flags >= 0 && !(flags & O_NONBLOCK)) {
-        fcntl(fd->number, F_SETFL, flags | O_NONBLOCK);
+        gyre__sys_fcntl(fd->number, F_SETFL, flags | O_NONBLOCK);
         fd->loop->stats.syscalls++;
     }
     fd->loop->stats.syscalls++;
@@ -61,7 +62,7 @@ static void poll_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 static int poll_attempt(struct gyre_op *op)
 {
     struct pollfd one = {.fd = op->fd->number, .events = (short)op->arg.poll.events};
-    const int rc = ATTEMPT(poll(&one, 1, 0));
+    const int rc = ATTEMPT(gyre__sys_poll(&one, 1, 0));
 
     if (rc < 0) {
         return rc;
@@ -87,7 +88,7 @@ static void accept_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 static int accept_attempt(struct gyre_op *op)
 {
     make_nonblocking(op->fd);
-    return ATTEMPT(accept4(op->fd->number, NULL, NULL, SOCK_CLOEXEC));
+    return ATTEMPT(gyre__sys_accept4(op->fd->number, NULL, NULL, SOCK_CLOEXEC));
 }
 
 /* ---- connect ---- */
@@ -114,9 +115,9 @@ static int connect_attempt(struct gyre_op *op)
     int rc;
 
     make_nonblocking(op->fd);
-    rc = connect(op->fd->number, address, connect_op->address_len);
+    rc = gyre__sys_connect(op->fd->number, address, connect_op->address_len);
     if (rc < 0 && errno == ECONNABORTED && !op->done) {
-        rc = connect(op->fd->number, address, connect_op->address_len);
+        rc = gyre__sys_connect(op->fd->number, address, connect_op->address_len);
     }
     if (rc == 0 || (errno == EISCONN && op->done)) {
         return 0;
@@ -144,8 +145,8 @@ static void recv_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 
 static int recv_attempt(struct gyre_op *op)
 {
-    return ATTEMPT(
-        recv(op->fd->number, op->arg.io.data + op->done, op->len - op->done, MSG_DONTWAIT));
+    return ATTEMPT(gyre__sys_recv(op->fd->number, op->arg.io.data + op->done, op->len - op->done,
+                                  MSG_DONTWAIT));
 }
 
 static void recv_lease_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
@@ -173,8 +174,8 @@ static void send_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 
 static int send_attempt(struct gyre_op *op)
 {
-    return ATTEMPT(send(op->fd->number, op->arg.io.data + op->done, op->len - op->done,
-                        MSG_DONTWAIT | MSG_NOSIGNAL));
+    return ATTEMPT(gyre__sys_send(op->fd->number, op->arg.io.data + op->done, op->len - op->done,
+                                  MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
 int gyre__fd_send_now(struct gyre_fd *fd, const struct iovec *pieces, size_t count)
@@ -188,13 +189,13 @@ int gyre__fd_send_now(struct gyre_fd *fd, const struct iovec *pieces, size_t cou
         return GYRE__NOT_YET;
     }
     if (count == 1) {
-        sent = ATTEMPT(
-            send(fd->number, pieces->iov_base, pieces->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL));
+        sent = ATTEMPT(gyre__sys_send(fd->number, pieces->iov_base, pieces->iov_len,
+                                      MSG_DONTWAIT | MSG_NOSIGNAL));
     } else {
         const struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)pieces,
                                    .msg_iovlen = count};
 
-        sent = ATTEMPT(sendmsg(fd->number, &msg, MSG_DONTWAIT | MSG_NOSIGNAL));
+        sent = ATTEMPT(gyre__sys_sendmsg(fd->number, &msg, MSG_DONTWAIT | MSG_NOSIGNAL));
     }
     loop->stats.syscalls++;
     if (sent == GYRE__NOT_YET || sent == 0) {
@@ -219,7 +220,7 @@ static void recvmsg_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 static int recvmsg_attempt(struct gyre_op *op)
 {
     return ATTEMPT(
-        recvmsg(op->fd->number, &gyre__msg_op(op)->msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+        gyre__sys_recvmsg(op->fd->number, &gyre__msg_op(op)->msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
 }
 
 static void sendmsg_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
@@ -233,7 +234,8 @@ static void sendmsg_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 
 static int sendmsg_attempt(struct gyre_op *op)
 {
-    return ATTEMPT(sendmsg(op->fd->number, &gyre__msg_op(op)->msg, MSG_DONTWAIT | MSG_NOSIGNAL));
+    return ATTEMPT(
+        gyre__sys_sendmsg(op->fd->number, &gyre__msg_op(op)->msg, MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
 /* ---- read, write ---- */
@@ -261,7 +263,7 @@ static int read_attempt(struct gyre_op *op)
 
     make_nonblocking(op->fd);
     /* preadv2 with offset -1 is readv(2): one call for files and streams alike. */
-    return ATTEMPT(preadv2(op->fd->number, &one, 1, (off_t)op->arg.io.offset, 0));
+    return ATTEMPT(gyre__sys_preadv2(op->fd->number, &one, 1, (off_t)op->arg.io.offset, 0));
 }
 
 static void write_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
@@ -279,7 +281,7 @@ static int write_attempt(struct gyre_op *op)
                               .iov_len = op->len - op->done};
 
     make_nonblocking(op->fd);
-    return ATTEMPT(pwritev2(op->fd->number, &one, 1, (off_t)offset_now(op), 0));
+    return ATTEMPT(gyre__sys_pwritev2(op->fd->number, &one, 1, (off_t)offset_now(op), 0));
 }
 
 /* ---- close ---- */
@@ -293,7 +295,7 @@ static void close_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 static int close_attempt(struct gyre_op *op)
 {
     /* Linux has closed the descriptor even when close(2) says EINTR: never repeat it. */
-    const int rc = close(op->fd->number);
+    const int rc = gyre__sys_close(op->fd->number);
 
     return rc == 0 || errno == EINTR ? 0 : -errno;
 }

@@ -19,6 +19,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/list.h"
+#include "base/sys.h"
 #include "core/op.h"
 #include "core/task.h"
 
@@ -102,7 +103,7 @@ static int start_parts(struct gyre_loop *loop, const struct gyre_loop_options *o
     if (rc < 0) {
         return rc;
     }
-    loop->wake_number = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    loop->wake_number = gyre__sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (loop->wake_number < 0) {
         return -errno;
     }
@@ -113,7 +114,7 @@ static int start_parts(struct gyre_loop *loop, const struct gyre_loop_options *o
 static void close_number(int number)
 {
     if (number >= 0) {
-        close(number);
+        gyre__sys_close(number);
     }
 }
 
@@ -132,7 +133,7 @@ static void free_loop(struct gyre_loop *loop)
     close_number(loop->wake_number);
     gyre__posts_fini(&loop->posts);
     gyre__slots_fini(&loop->slots);
-    munmap(loop, sizeof(*loop));
+    gyre__sys_munmap(loop, sizeof(*loop));
 }
 
 int gyre_loop_create(struct gyre_loop **out_loop, const struct gyre_loop_options *options)
@@ -490,7 +491,7 @@ void gyre_loop_wake(struct gyre_loop *loop)
         return; /* a forked child: the parent's loop is not its to wake */
     }
     /* Fails only when the counter is full, and then the loop has been woken. */
-    if (write(loop->wake_number, &one, sizeof(one)) < 0) {
+    if (gyre__sys_write(loop->wake_number, &one, sizeof(one)) < 0) {
         errno = error;
     }
 }
@@ -504,15 +505,15 @@ static int add_to_outer(struct gyre_loop *loop, int number)
     if (number < 0) {
         return number;
     }
-    return epoll_ctl(loop->outer_fd, EPOLL_CTL_ADD, number, &event) < 0 ? -errno : 0;
+    return gyre__sys_epoll_ctl(loop->outer_fd, EPOLL_CTL_ADD, number, &event) < 0 ? -errno : 0;
 }
 
 static int make_outer(struct gyre_loop *loop)
 {
     int rc;
 
-    loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    loop->outer_fd = epoll_create1(EPOLL_CLOEXEC);
+    loop->timer_fd = gyre__sys_timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    loop->outer_fd = gyre__sys_epoll_create1(EPOLL_CLOEXEC);
     rc = loop->timer_fd < 0 || loop->outer_fd < 0 ? -errno : 0;
     rc = rc < 0 ? rc : add_to_outer(loop, loop->timer_fd);
     rc = rc < 0 ? rc : add_to_outer(loop, loop->backend->pollable(loop));
@@ -551,7 +552,7 @@ static void settle(struct gyre_loop *loop)
         .it_value.tv_nsec = next == UINT64_MAX ? 0 : (long)(next % GYRE_SEC),
     };
 
-    timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+    gyre__sys_timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
     loop->stats.syscalls++;
 }
 
@@ -561,7 +562,7 @@ static void clear_wake(struct gyre_loop *loop)
     uint64_t count;
 
     loop->stats.syscalls++;
-    if (read(loop->wake_number, &count, sizeof(count)) < 0) {
+    if (gyre__sys_read(loop->wake_number, &count, sizeof(count)) < 0) {
         return; /* there was none */
     }
 }

@@ -26,6 +26,7 @@
 
 #include "base/assert.h"
 #include "base/list.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <string.h>
@@ -188,7 +189,8 @@ static void shut(struct gyre_op *close)
 {
     if ((close->flags & GYRE_CLOSE_SHUTDOWN) && !(close->flags & GYRE__OP_SHUT)) {
         close->flags |= GYRE__OP_SHUT;
-        shutdown(close->fd->number, SHUT_RDWR); /* an error means that there is no connection */
+        gyre__sys_shutdown(close->fd->number,
+                           SHUT_RDWR); /* an error means that there is no connection */
         close->loop->stats.syscalls++;
     }
 }

@@ -9,6 +9,7 @@
  */
 #include "core/passed.h"
 
+#include "base/sys.h"
 #include "core/kinds.h"
 #include "core/op.h"
 
@@ -24,7 +25,7 @@ void gyre__passed_drop(struct gyre_loop *loop)
     struct gyre__passed_in *passed = &loop->passed;
 
     for (; passed->first < passed->count; passed->first++) {
-        close(passed->numbers[passed->first]);
+        gyre__sys_close(passed->numbers[passed->first]);
     }
     passed->count = 0;
     passed->first = 0;
@@ -65,7 +66,7 @@ int gyre__passed_receive(struct gyre_fd *fd, struct gyre_lease *out_lease)
     int rc;
 
     do {
-        got = recvmsg(fd->number, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        got = gyre__sys_recvmsg(fd->number, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         fd->loop->stats.syscalls++;
     } while (got < 0 && errno == EINTR);
     if (got < 0) {

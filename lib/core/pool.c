@@ -28,6 +28,7 @@
 #include "base/assert.h"
 #include "base/list.h"
 #include "base/poison.h"
+#include "base/sys.h"
 #include "core/loop.h"
 #include "core/op.h"
 
@@ -130,8 +131,8 @@ int gyre__pool_init(struct gyre__pool *pool, const struct gyre_loop_options *opt
         return -ENOMEM;
     }
     /* Not accounted until touched: a loop that receives little uses little. */
-    memory = mmap(NULL, (size_t)pool->max * pool->block_len, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    memory = gyre__sys_mmap(NULL, (size_t)pool->max * pool->block_len, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) {
         gyre__free(pool->table);
         pool->table = NULL;
@@ -152,7 +153,7 @@ void gyre__pool_fini(struct gyre__pool *pool)
 {
     if (pool->memory != NULL) {
         gyre__unpoison(pool->memory, (size_t)pool->max * pool->block_len);
-        munmap(pool->memory, (size_t)pool->max * pool->block_len);
+        gyre__sys_munmap(pool->memory, (size_t)pool->max * pool->block_len);
     }
     gyre__free(pool->table);
     pool->memory = NULL;
@@ -262,7 +263,7 @@ static void drop_block(struct gyre__pool *pool)
     *link = pool->table[last].next_free;
     pool->total--;
     pool->count[GYRE__BLOCK_FREE]--;
-    madvise(gyre__pool_at(pool, last, 0), pool->block_len, MADV_DONTNEED);
+    gyre__sys_madvise(gyre__pool_at(pool, last, 0), pool->block_len, MADV_DONTNEED);
 }
 
 void gyre__pool_rest(struct gyre__pool *pool)

@@ -5,6 +5,7 @@
  * The pool's current block is filled bit by bit. When nothing of it is lent any more it is filled
  * from its start again, so a server that answers at once always receives into the same warm memory.
  */
+#include "base/sys.h"
 #include "core/op.h"
 #include "core/passed.h"
 
@@ -25,7 +26,7 @@ static int recv_into(struct gyre_op *op, uint32_t block, struct gyre_lease *out_
     ssize_t got;
 
     do {
-        got = recv(op->fd->number, gyre__pool_at(pool, block, used), room, MSG_DONTWAIT);
+        got = gyre__sys_recv(op->fd->number, gyre__pool_at(pool, block, used), room, MSG_DONTWAIT);
         op->loop->stats.syscalls++;
     } while (got < 0 && errno == EINTR);
     if (got <= 0) {

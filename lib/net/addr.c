@@ -13,6 +13,7 @@
 #include "net/addr.h"
 
 #include "base/assert.h"
+#include "base/sys.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -123,7 +124,7 @@ static int addr_read_in(const char *host, size_t len, struct gyre_addr *out)
 static int addr_interface(const char *name)
 {
     struct ifreq request = {.ifr_ifindex = 0};
-    const int number = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const int number = gyre__sys_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     int rc;
 
     gyre_assert(strlen(name) < sizeof request.ifr_name);
@@ -131,8 +132,8 @@ static int addr_interface(const char *name)
         return -errno;
     }
     memcpy(request.ifr_name, name, strlen(name));
-    rc = ioctl(number, SIOCGIFINDEX, &request) < 0 ? -errno : request.ifr_ifindex;
-    close(number);
+    rc = gyre__sys_ioctl(number, SIOCGIFINDEX, &request) < 0 ? -errno : request.ifr_ifindex;
+    gyre__sys_close(number);
     return rc;
 }
 
@@ -363,7 +364,8 @@ static int addr_write_in6(const struct sockaddr_in6 *in6, char *text)
     inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
     if (in6->sin6_scope_id != 0) {
         zone[0] = '%';
-        if (if_indextoname(in6->sin6_scope_id, zone + 1) == NULL || !addr_is_plain(zone)) {
+        if (gyre__sys_if_indextoname(in6->sin6_scope_id, zone + 1) == NULL ||
+            !addr_is_plain(zone)) {
             snprintf(zone, sizeof zone, "%%%u", (unsigned)in6->sin6_scope_id);
         }
     }
@@ -527,12 +529,12 @@ static int addr_ask(int number, struct gyre_addr *out,
 
 static int addr_ask_local(int number, struct sockaddr *address, socklen_t *len)
 {
-    return getsockname(number, address, len);
+    return gyre__sys_getsockname(number, address, len);
 }
 
 static int addr_ask_peer(int number, struct sockaddr *address, socklen_t *len)
 {
-    return getpeername(number, address, len);
+    return gyre__sys_getpeername(number, address, len);
 }
 
 int gyre_addr_local(int number, struct gyre_addr *out_addr)

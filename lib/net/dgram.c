@@ -14,6 +14,7 @@
 #include "net/dgram.h"
 
 #include "base/alloc.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <linux/sock_diag.h>
@@ -253,7 +254,7 @@ int gyre_dgram_open(struct gyre_dgram *dgram, struct gyre_loop *loop,
     }
     rc = dgram_start(dgram, loop, number);
     if (rc < 0) {
-        close(number);
+        gyre__sys_close(number);
     }
     return rc;
 }
@@ -329,7 +330,7 @@ int gyre_dgram_local(const struct gyre_dgram *dgram, struct gyre_addr *out_addr)
     if (rc < 0) {
         return rc;
     }
-    if (getsockname(dgram->fd.number, &addr.any, &addr.len) < 0) {
+    if (gyre__sys_getsockname(dgram->fd.number, &addr.any, &addr.len) < 0) {
         return -errno;
     }
     *out_addr = addr;
@@ -361,7 +362,7 @@ int gyre_dgram_stats(const struct gyre_dgram *dgram, struct gyre_dgram_stats *ou
     }
     *out_stats = dgram->stats;
     if (gyre_fd_number(&dgram->fd) >= 0 &&
-        getsockopt(dgram->fd.number, SOL_SOCKET, SO_MEMINFO, memory, &len) == 0) {
+        gyre__sys_getsockopt(dgram->fd.number, SOL_SOCKET, SO_MEMINFO, memory, &len) == 0) {
         out_stats->kernel_drops = memory[SK_MEMINFO_DROPS];
     }
     return 0;

@@ -1,4 +1,5 @@
 /* Making a datagram socket, and what is set on one: families, options, groups. */
+#include "base/sys.h"
 #include "net/dgram.h"
 
 #include <errno.h>
@@ -19,7 +20,7 @@ struct dgram_type {
 
 static int dgram_set(int number, int level, int option, int value)
 {
-    return setsockopt(number, level, option, &value, sizeof(value)) < 0 ? -errno : 0;
+    return gyre__sys_setsockopt(number, level, option, &value, sizeof(value)) < 0 ? -errno : 0;
 }
 
 static void dgram_set_traits(struct gyre_dgram *dgram, const struct dgram_type *type)
@@ -77,12 +78,12 @@ static int dgram_choose_type(const struct gyre_dgram_options *options, struct dg
 /* ICMP: without privileges if net.ipv4.ping_group_range allows it, else a raw socket. */
 static int dgram_make_socket(struct dgram_type *type)
 {
-    int number = socket(type->family, type->type | SOCK_CLOEXEC, type->protocol);
+    int number = gyre__sys_socket(type->family, type->type | SOCK_CLOEXEC, type->protocol);
     const int icmp = type->protocol == IPPROTO_ICMP || type->protocol == IPPROTO_ICMPV6;
 
     if (number < 0 && icmp && (errno == EACCES || errno == EPERM || errno == EPROTONOSUPPORT)) {
         type->type = SOCK_RAW;
-        number = socket(type->family, SOCK_RAW | SOCK_CLOEXEC, type->protocol);
+        number = gyre__sys_socket(type->family, SOCK_RAW | SOCK_CLOEXEC, type->protocol);
     }
     return number < 0 ? -errno : number;
 }
@@ -155,14 +156,14 @@ static int dgram_bind_and_connect(struct gyre_dgram *dgram, int number,
     const struct gyre_addr *local = options->local;
     const struct gyre_addr *peer = options->peer;
 
-    if (local != NULL && bind(number, &local->any, local->len) < 0) {
+    if (local != NULL && gyre__sys_bind(number, &local->any, local->len) < 0) {
         return -errno;
     }
     if (peer == NULL) {
         return 0;
     }
     dgram->traits |= GYRE__DGRAM_CONNECTED;
-    return connect(number, &peer->any, peer->len) < 0 ? -errno : 0;
+    return gyre__sys_connect(number, &peer->any, peer->len) < 0 ? -errno : 0;
 }
 
 int gyre__dgram_socket(struct gyre_dgram *dgram, const struct gyre_dgram_options *options)
@@ -186,7 +187,7 @@ int gyre__dgram_socket(struct gyre_dgram *dgram, const struct gyre_dgram_options
     rc = rc < 0 ? rc : dgram_switch_on(dgram, number, options->flags);
     rc = rc < 0 ? rc : dgram_bind_and_connect(dgram, number, options);
     if (rc < 0) {
-        close(number);
+        gyre__sys_close(number);
         return rc;
     }
     return number;
@@ -196,7 +197,7 @@ static int dgram_ask(int number, int option, int *out_value)
 {
     socklen_t len = sizeof(*out_value);
 
-    return getsockopt(number, SOL_SOCKET, option, out_value, &len) < 0 ? -errno : 0;
+    return gyre__sys_getsockopt(number, SOL_SOCKET, option, out_value, &len) < 0 ? -errno : 0;
 }
 
 int gyre__dgram_inspect(struct gyre_dgram *dgram, int number,
@@ -216,7 +217,8 @@ int gyre__dgram_inspect(struct gyre_dgram *dgram, int number,
         return -EPROTOTYPE;
     }
     dgram_set_traits(dgram, &type);
-    dgram->traits |= getpeername(number, &peer.any, &peer.len) == 0 ? GYRE__DGRAM_CONNECTED : 0;
+    dgram->traits |=
+        gyre__sys_getpeername(number, &peer.any, &peer.len) == 0 ? GYRE__DGRAM_CONNECTED : 0;
     if ((options->flags & GYRE_DGRAM_V6ONLY) && type.family == AF_INET6) {
         rc = dgram_set(number, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     }
@@ -236,7 +238,9 @@ static int dgram_change_membership(struct gyre_dgram *dgram, const struct gyre_a
         return rc;
     }
     memcpy(&request.gr_group, &group->storage, sizeof(request.gr_group));
-    return setsockopt(dgram->fd.number, level, option, &request, sizeof(request)) < 0 ? -errno : 0;
+    return gyre__sys_setsockopt(dgram->fd.number, level, option, &request, sizeof(request)) < 0
+               ? -errno
+               : 0;
 }
 
 int gyre_dgram_join(struct gyre_dgram *dgram, const struct gyre_addr *group, unsigned interface)
@@ -260,7 +264,8 @@ int gyre_dgram_set_multicast_interface(struct gyre_dgram *dgram, unsigned interf
     if (dgram->traits & GYRE__DGRAM_IPV6) {
         return dgram_set(dgram->fd.number, IPPROTO_IPV6, IPV6_MULTICAST_IF, (int)interface);
     }
-    rc = setsockopt(dgram->fd.number, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof(request));
+    rc = gyre__sys_setsockopt(dgram->fd.number, IPPROTO_IP, IP_MULTICAST_IF, &request,
+                              sizeof(request));
     return rc < 0 ? -errno : 0;
 }
 

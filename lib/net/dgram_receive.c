@@ -6,6 +6,7 @@
 #include "net/dgram.h"
 
 #include "base/alloc.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <linux/errqueue.h>
@@ -203,7 +204,7 @@ static int dgram_report_queued_error(struct gyre_dgram *dgram)
                          .msg_namelen = sizeof(to.storage),
                          .msg_control = control,
                          .msg_controllen = sizeof(control)};
-    const ssize_t rc = recvmsg(dgram->fd.number, &msg, MSG_ERRQUEUE | MSG_DONTWAIT);
+    const ssize_t rc = gyre__sys_recvmsg(dgram->fd.number, &msg, MSG_ERRQUEUE | MSG_DONTWAIT);
 
     gyre__dgram_loop(dgram)->stats.syscalls++;
     if (rc < 0) {
@@ -254,7 +255,8 @@ static int dgram_receive_batch(struct gyre_dgram *dgram)
     int count;
 
     dgram_shape(scratch, dgram);
-    count = recvmmsg(dgram->fd.number, scratch->in, room, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, NULL);
+    count = gyre__sys_recvmmsg(dgram->fd.number, scratch->in, room, MSG_DONTWAIT | MSG_CMSG_CLOEXEC,
+                               NULL);
     gyre__dgram_loop(dgram)->stats.syscalls++;
     if (count < 0) {
         if (errno == EAGAIN) {

@@ -12,6 +12,7 @@
  * waits in the socket and is told to whoever calls next, who then has sent nothing. So the first is
  * tried again. If that works, the error was the socket's; if not, its own.
  */
+#include "base/sys.h"
 #include "net/dgram.h"
 
 #include <errno.h>
@@ -151,7 +152,7 @@ static int dgram_has_gso(struct gyre_dgram *dgram)
         dgram->traits |= GYRE__DGRAM_GSO_KNOWN;
         /* Linux 4.18; before, the control item would be ignored. */
         if ((dgram->traits & GYRE__DGRAM_UDP) &&
-            getsockopt(dgram->fd.number, SOL_UDP, UDP_SEGMENT, &value, &len) == 0) {
+            gyre__sys_getsockopt(dgram->fd.number, SOL_UDP, UDP_SEGMENT, &value, &len) == 0) {
             dgram->traits |= GYRE__DGRAM_GSO;
         }
         gyre__dgram_loop(dgram)->stats.syscalls++;
@@ -260,7 +261,7 @@ static int dgram_has_room(struct gyre_dgram *dgram)
     struct pollfd one = {.fd = dgram->fd.number, .events = POLLOUT};
 
     gyre__dgram_loop(dgram)->stats.syscalls++;
-    return poll(&one, 1, 0) == 1 && (one.revents & POLLOUT);
+    return gyre__sys_poll(&one, 1, 0) == 1 && (one.revents & POLLOUT);
 }
 
 /*
@@ -323,7 +324,8 @@ void gyre__dgram_flush(struct gyre_dgram *dgram)
 
     while (!gyre__list_empty(&dgram->queue) && !dgram_waits_for_room(dgram)) {
         const unsigned count = dgram_describe_queue(dgram, scratch);
-        const int rc = sendmmsg(dgram->fd.number, scratch->out, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+        const int rc =
+            gyre__sys_sendmmsg(dgram->fd.number, scratch->out, count, MSG_DONTWAIT | MSG_NOSIGNAL);
         const int error = rc < 0 ? errno : 0;
 
         gyre__dgram_loop(dgram)->stats.syscalls++;

@@ -12,6 +12,7 @@
  * more. A stream knows its place in its page, and the page its listener.
  */
 #include "base/alloc.h"
+#include "base/sys.h"
 #include "net/net.h"
 #include "net/stream.h"
 
@@ -210,7 +211,7 @@ static void shed_number(struct gyre_listener *listener, int number)
 {
     listener->fd.loop->stats.sheds++;
     listener->fd.loop->stats.syscalls++;
-    close(number);
+    gyre__sys_close(number);
 }
 
 /* Accepted before the accept could be ended: it waits for a place, as in the backlog. */
@@ -330,7 +331,7 @@ void gyre__nursery_return(struct gyre_stream *stream)
 
 static int set_flag(int number, int level, int name, int on)
 {
-    return setsockopt(number, level, name, &on, sizeof(on)) < 0 ? -errno : 0;
+    return gyre__sys_setsockopt(number, level, name, &on, sizeof(on)) < 0 ? -errno : 0;
 }
 
 static int prepare_socket(int number, const struct gyre_addr *address,
@@ -361,20 +362,20 @@ static int is_path(const struct gyre_addr *address)
 static int is_stale(const struct gyre_addr *address)
 {
     struct stat file;
-    const int number = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const int number = gyre__sys_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int refused;
 
     if (number < 0) {
         return 0;
     }
-    refused = connect(number, &address->any, address->len) < 0 && errno == ECONNREFUSED;
-    close(number);
-    return refused && lstat(address->un.sun_path, &file) == 0 && S_ISSOCK(file.st_mode);
+    refused = gyre__sys_connect(number, &address->any, address->len) < 0 && errno == ECONNREFUSED;
+    gyre__sys_close(number);
+    return refused && gyre__sys_lstat(address->un.sun_path, &file) == 0 && S_ISSOCK(file.st_mode);
 }
 
 static int bind_socket(int number, const struct gyre_addr *address, uint32_t flags)
 {
-    if (bind(number, &address->any, address->len) == 0) {
+    if (gyre__sys_bind(number, &address->any, address->len) == 0) {
         return 0;
     }
     if (errno != EADDRINUSE || !is_path(address) || !(flags & GYRE_LISTEN_STALE)) {
@@ -383,8 +384,8 @@ static int bind_socket(int number, const struct gyre_addr *address, uint32_t fla
     if (!is_stale(address)) {
         return -EADDRINUSE;
     }
-    unlink(address->un.sun_path);
-    return bind(number, &address->any, address->len) < 0 ? -errno : 0;
+    gyre__sys_unlink(address->un.sun_path);
+    return gyre__sys_bind(number, &address->any, address->len) < 0 ? -errno : 0;
 }
 
 /* The file of the socket, so that it can be removed in the end, and only it. */
@@ -395,13 +396,14 @@ static int own_file(struct gyre_listener *listener, const struct gyre_addr *addr
     if (!is_path(address)) {
         return 0;
     }
-    if (stat(address->un.sun_path, &file) < 0) {
+    if (gyre__sys_stat(address->un.sun_path, &file) < 0) {
         return -errno;
     }
     listener->file = *address;
     listener->file_device = file.st_dev;
     listener->file_inode = file.st_ino;
-    if (listener->options.mode != 0 && chmod(address->un.sun_path, listener->options.mode) < 0) {
+    if (listener->options.mode != 0 &&
+        gyre__sys_chmod(address->un.sun_path, listener->options.mode) < 0) {
         return -errno;
     }
     return 0;
@@ -411,9 +413,9 @@ static void remove_file(struct gyre_listener *listener)
 {
     struct stat file;
 
-    if (listener->file.len != 0 && stat(listener->file.un.sun_path, &file) == 0 &&
+    if (listener->file.len != 0 && gyre__sys_stat(listener->file.un.sun_path, &file) == 0 &&
         file.st_dev == listener->file_device && file.st_ino == listener->file_inode) {
-        unlink(listener->file.un.sun_path);
+        gyre__sys_unlink(listener->file.un.sun_path);
     }
     listener->file.len = 0;
 }
@@ -423,18 +425,18 @@ static int open_listener(struct gyre_listener *listener, const struct gyre_addr 
                          int *out_number)
 {
     const uint32_t backlog = listener->options.backlog;
-    const int number = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int number = gyre__sys_socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int rc = number < 0 ? -errno : prepare_socket(number, address, &listener->options);
 
     rc = rc < 0 ? rc : bind_socket(number, address, listener->options.flags);
     rc = rc < 0 ? rc : own_file(listener, address);
-    if (rc == 0 && listen(number, backlog < INT32_MAX ? (int)backlog : INT32_MAX) < 0) {
+    if (rc == 0 && gyre__sys_listen(number, backlog < INT32_MAX ? (int)backlog : INT32_MAX) < 0) {
         rc = -errno;
     }
     if (rc < 0) {
         remove_file(listener);
         if (number >= 0) {
-            close(number);
+            gyre__sys_close(number);
         }
         return rc;
     }
@@ -448,7 +450,7 @@ static uint32_t default_maximum(void)
 {
     struct rlimit limit;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > INT32_MAX) {
+    if (gyre__sys_getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > INT32_MAX) {
         return INT32_MAX;
     }
     return (uint32_t)(limit.rlim_cur - limit.rlim_cur / 16);
@@ -472,7 +474,7 @@ static int listen_value(int number, int name)
     int value = 0;
     socklen_t len = sizeof(value);
 
-    return getsockopt(number, SOL_SOCKET, name, &value, &len) < 0 ? -errno : value;
+    return gyre__sys_getsockopt(number, SOL_SOCKET, name, &value, &len) < 0 ? -errno : value;
 }
 
 static int check_listening(int number)
@@ -546,7 +548,7 @@ int gyre_listen_addr(struct gyre_loop *loop, struct gyre_listener *listener,
     rc = start_listener(listener, loop, number);
     if (rc < 0) {
         remove_file(listener);
-        close(number);
+        gyre__sys_close(number);
     }
     return rc;
 }

@@ -11,6 +11,7 @@
 #include "net/stream.h"
 
 #include "base/alloc.h"
+#include "base/sys.h"
 #include "net/net.h"
 
 #include <errno.h>
@@ -165,7 +166,7 @@ static void drop_passed(struct gyre__passed *passed)
     for (uint32_t i = 0; i < passed->count; i++) {
         memcpy(&number, CMSG_DATA((struct cmsghdr *)passed->control) + i * sizeof(number),
                sizeof(number));
-        close(number);
+        gyre__sys_close(number);
     }
     gyre__free(passed);
 }
@@ -251,7 +252,7 @@ static int duplicate(struct gyre__passed *passed, const int *numbers, size_t cou
     struct cmsghdr *header = (struct cmsghdr *)passed->control;
 
     for (; passed->count < count; passed->count++) {
-        const int copy = fcntl(numbers[passed->count], F_DUPFD_CLOEXEC, 0);
+        const int copy = gyre__sys_fcntl(numbers[passed->count], F_DUPFD_CLOEXEC, 0);
 
         if (copy < 0) {
             return -errno;
@@ -951,10 +952,10 @@ static uint64_t ask_progress(const struct gyre_stream *stream)
     int waiting = 0;
 
     stream->fd.loop->stats.syscalls++;
-    if (getsockopt(stream->fd.number, IPPROTO_TCP, TCP_INFO, &tcp, &len) == 0) {
+    if (gyre__sys_getsockopt(stream->fd.number, IPPROTO_TCP, TCP_INFO, &tcp, &len) == 0) {
         return tcp.bytes_acked;
     }
-    return ioctl(stream->fd.number, SIOCOUTQ, &waiting) == 0 ? (uint64_t)waiting : 0;
+    return gyre__sys_ioctl(stream->fd.number, SIOCOUTQ, &waiting) == 0 ? (uint64_t)waiting : 0;
 }
 
 /* The first look since the queue ceased to be empty finds nothing to compare with: it counts as

@@ -13,6 +13,7 @@
  */
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/sys.h"
 #include "core/loop.h"
 #include "core/op.h"
 
@@ -46,7 +47,7 @@ static void signal_take(struct gyre_signal *signal)
 
     for (int i = 0; i < SIGNAL_BUDGET; i++) {
         signal->fd.loop->stats.syscalls++;
-        if (read(signal->fd.number, &info, sizeof(info)) != (ssize_t)sizeof(info)) {
+        if (gyre__sys_read(signal->fd.number, &info, sizeof(info)) != (ssize_t)sizeof(info)) {
             return; /* -EAGAIN: that was all, or another watcher was faster */
         }
         signal->fn(signal, &info);
@@ -103,7 +104,7 @@ static void signal_on_closed(struct gyre_op *op, const struct gyre_result *resul
 
 int gyre_signal_block(const sigset_t *set)
 {
-    return set == NULL ? -EINVAL : -pthread_sigmask(SIG_BLOCK, set, NULL);
+    return set == NULL ? -EINVAL : -gyre__sys_pthread_sigmask(SIG_BLOCK, set, NULL);
 }
 
 static int signal_check_set(const sigset_t *set)
@@ -115,7 +116,7 @@ static int signal_check_set(const sigset_t *set)
     if (sigismember(set, SIGKILL) == 1 || sigismember(set, SIGSTOP) == 1) {
         return -EINVAL; /* signalfd(2) would ignore them without a word */
     }
-    if (pthread_sigmask(SIG_BLOCK, NULL, &blocked) != 0) {
+    if (gyre__sys_pthread_sigmask(SIG_BLOCK, NULL, &blocked) != 0) {
         return -EINVAL;
     }
     for (int number = 1; number <= SIGRTMAX; number++) {
@@ -166,13 +167,13 @@ int gyre_signal_start(struct gyre_signal *signal, struct gyre_loop *loop, const 
     if (rc < 0) {
         return rc;
     }
-    number = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
+    number = gyre__sys_signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (number < 0) {
         return -errno;
     }
     rc = signal_attach(signal, loop, number);
     if (rc < 0) {
-        close(number);
+        gyre__sys_close(number);
         return rc;
     }
     signal->fn = fn;

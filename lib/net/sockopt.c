@@ -4,6 +4,7 @@
  * in IPv6.
  */
 #include "base/assert.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <gyre/sockopt.h>
@@ -281,7 +282,7 @@ int gyre_sockopt_set_raw(int number, int level, int name, const void *value, siz
     if ((value == NULL && len > 0) || len > INT_MAX) {
         return -EINVAL;
     }
-    return setsockopt(number, level, name, value, (socklen_t)len) < 0 ? -errno : 0;
+    return gyre__sys_setsockopt(number, level, name, value, (socklen_t)len) < 0 ? -errno : 0;
 }
 
 int gyre_sockopt_get_raw(int number, int level, int name, void *value, size_t size)
@@ -291,5 +292,5 @@ int gyre_sockopt_get_raw(int number, int level, int name, void *value, size_t si
     if ((value == NULL && size > 0) || size > INT_MAX) {
         return -EINVAL;
     }
-    return getsockopt(number, level, name, value, &len) < 0 ? -errno : (int)len;
+    return gyre__sys_getsockopt(number, level, name, value, &len) < 0 ? -errno : (int)len;
 }

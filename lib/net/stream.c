@@ -20,6 +20,7 @@
 #include "net/stream.h"
 
 #include "base/clock.h"
+#include "base/sys.h"
 #include "core/passed.h"
 #include "net/net.h"
 
@@ -499,7 +500,8 @@ static void shut_down(struct gyre_stream *stream)
     if (!(stream->flags & GYRE__STREAM_SHUTDOWN)) {
         stream->flags |= GYRE__STREAM_SHUTDOWN;
         stream->fd.loop->stats.syscalls++;
-        shutdown(stream->fd.number, SHUT_WR); /* an error means that the connection is gone */
+        gyre__sys_shutdown(stream->fd.number,
+                           SHUT_WR); /* an error means that the connection is gone */
     }
 }
 
@@ -509,7 +511,7 @@ static void set_nodelay(const struct gyre_stream *stream)
 
     if (!(stream->handler->flags & GYRE_STREAM_NAGLE)) {
         stream->fd.loop->stats.syscalls++; /* where it is no TCP socket, there is no Nagle either */
-        (void)setsockopt(stream->fd.number, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        (void)gyre__sys_setsockopt(stream->fd.number, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     }
 }
 
@@ -578,7 +580,7 @@ static int check_socket(int number)
     int type = 0;
     socklen_t len = sizeof(type);
 
-    if (getsockopt(number, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
+    if (gyre__sys_getsockopt(number, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
         return -errno;
     }
     return type == SOCK_STREAM ? 0 : -EPROTOTYPE;
@@ -634,13 +636,13 @@ int gyre_stream_connect(struct gyre_stream *stream, struct gyre_loop *loop,
     if (rc < 0 || to == NULL || to->len == 0) {
         return rc < 0 ? rc : -EINVAL;
     }
-    number = socket(to->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    number = gyre__sys_socket(to->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (number < 0) {
         return -errno;
     }
     rc = gyre_stream_connect_with(stream, loop, number, to, handler);
     if (rc < 0) {
-        close(number);
+        gyre__sys_close(number);
     }
     return rc;
 }
@@ -690,7 +692,7 @@ static void make_reset(const struct gyre_stream *stream)
     const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
 
     stream->fd.loop->stats.syscalls++;
-    (void)setsockopt(stream->fd.number, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    (void)gyre__sys_setsockopt(stream->fd.number, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 }
 
 void gyre__stream_step(struct gyre_stream *stream)
@@ -896,5 +898,6 @@ int gyre_stream_peer_credentials(const struct gyre_stream *stream, struct ucred 
     if (number < 0 || !gyre__stream_is_unix(stream)) {
         return number < 0 ? number : -EOPNOTSUPP; /* other sockets say process 0, not an error */
     }
-    return getsockopt(number, SOL_SOCKET, SO_PEERCRED, out_credentials, &len) < 0 ? -errno : 0;
+    return gyre__sys_getsockopt(number, SOL_SOCKET, SO_PEERCRED, out_credentials, &len) < 0 ? -errno
+                                                                                            : 0;
 }

@@ -21,6 +21,7 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/list.h"
+#include "base/sys.h"
 #include "core/loop.h"
 
 #include <errno.h>
@@ -61,14 +62,14 @@ struct gyre_work_pool {
 
 static void work_lock(struct gyre_work_pool *pool)
 {
-    const int error = pthread_mutex_lock(&pool->mutex);
+    const int error = gyre__sys_pthread_mutex_lock(&pool->mutex);
 
     gyre_assert(error == 0);
 }
 
 static void work_unlock(struct gyre_work_pool *pool)
 {
-    const int error = pthread_mutex_unlock(&pool->mutex);
+    const int error = gyre__sys_pthread_mutex_unlock(&pool->mutex);
 
     gyre_assert(error == 0);
 }
@@ -108,7 +109,7 @@ static void *work_thread(void *data)
 {
     struct gyre_work_pool *pool = data;
 
-    pthread_setname_np(pthread_self(), "gyre-work");
+    gyre__sys_pthread_setname_np(pthread_self(), "gyre-work");
     work_lock(pool);
     while (!pool->stopping) {
         if (!gyre__list_empty(&pool->queue)) {
@@ -116,7 +117,7 @@ static void *work_thread(void *data)
             continue;
         }
         pool->idle++;
-        pthread_cond_wait(&pool->more, &pool->mutex);
+        gyre__sys_pthread_cond_wait(&pool->more, &pool->mutex);
         pool->idle--;
     }
     work_unlock(pool);
@@ -137,7 +138,8 @@ static int work_create_thread(struct gyre_work_pool *pool)
     sigfillset(&all);
     error = pthread_attr_setsigmask_np(&attributes, &all);
     if (error == 0) {
-        error = pthread_create(&pool->thread[pool->threads], &attributes, work_thread, pool);
+        error =
+            gyre__sys_pthread_create(&pool->thread[pool->threads], &attributes, work_thread, pool);
     }
     pthread_attr_destroy(&attributes);
     return error;
@@ -149,7 +151,7 @@ static int work_call_thread(struct gyre_work_pool *pool)
     int error;
 
     if (pool->queued <= pool->idle) {
-        pthread_cond_signal(&pool->more);
+        gyre__sys_pthread_cond_signal(&pool->more);
         return 0;
     }
     if (pool->threads == pool->threads_max) {
@@ -179,7 +181,7 @@ static struct gyre_work_pool *work_pool_map(uint32_t threads)
 
 static void work_pool_unmap(struct gyre_work_pool *pool)
 {
-    munmap(pool, sizeof(*pool) + pool->threads_max * sizeof(pool->thread[0]));
+    gyre__sys_munmap(pool, sizeof(*pool) + pool->threads_max * sizeof(pool->thread[0]));
 }
 
 int gyre_work_pool_create(struct gyre_work_pool **out_pool,
@@ -225,10 +227,10 @@ int gyre_work_pool_destroy(struct gyre_work_pool *pool)
     }
     gyre_assert(pool->queued == 0 && pool->running == 0);
     pool->stopping = 1;
-    pthread_cond_broadcast(&pool->more);
+    gyre__sys_pthread_cond_broadcast(&pool->more);
     work_unlock(pool);
     for (uint32_t i = 0; i < pool->threads; i++) {
-        pthread_join(pool->thread[i], NULL);
+        gyre__sys_pthread_join(pool->thread[i], NULL);
     }
     pthread_cond_destroy(&pool->more);
     pthread_mutex_destroy(&pool->mutex);

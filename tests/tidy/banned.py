@@ -44,6 +44,22 @@ CLOEXEC = {
     "io_uring_prep_accept": "SOCK_CLOEXEC", "io_uring_prep_multishot_accept": "SOCK_CLOEXEC",
     "io_uring_prep_socket": "SOCK_CLOEXEC", "io_uring_prep_openat": "O_CLOEXEC",
 }
+# What the library asks of the operating system goes through lib/base/sys.h, or the simulated kernel
+# would not see it.
+SYSTEM = """
+    accept4 bind chmod clock_gettime clock_nanosleep close connect epoll_create1 epoll_ctl epoll_pwait
+    epoll_pwait2 epoll_wait eventfd fcntl fstat getenv getpeername getrandom getrlimit getsockname
+    getsockopt gettimeofday if_indextoname if_nametoindex ioctl io_uring_enter2
+    io_uring_queue_exit io_uring_queue_init_params io_uring_register_buf_ring
+    io_uring_register_eventfd io_uring_register_ring_fd io_uring_ring_dontfork listen lstat madvise
+    mmap munmap open openat poll preadv2 pthread_cond_broadcast pthread_cond_signal
+    pthread_cond_wait pthread_create pthread_join pthread_mutex_lock pthread_mutex_unlock
+    pthread_setname_np pthread_sigmask pwritev2 read readv recv recvfrom recvmmsg recvmsg send
+    sendmmsg sendmsg sendto setsockopt shutdown signalfd socket socketpair stat time timerfd_create
+    timerfd_settime unlink write writev
+""".split()
+# Beneath the seam: its own table and the simulated kernel.
+BELOW_SEAM = ("lib/base/sys.h", "lib/sim/")
 # A name before "(" that is not a member (a.open(, a->open(), nor the end of a longer name.
 CALL = re.compile(r"(?<![\w.])(?<!->)(\w+)\s*\(")
 
@@ -53,6 +69,8 @@ def banned(root, path):
     names = dict(EVERYWHERE)
     if path.is_relative_to(root / "lib"):
         names.update(IN_LIBRARY)
+        if not path.relative_to(root).as_posix().startswith(BELOW_SEAM):
+            names.update({name: "gyre__sys_%s, of base/sys.h" % name for name in SYSTEM})
         if not (path.parent == root / "lib" / "base" and path.stem == "assert"):
             names.update(IN_LIBRARY_BUT_ASSERT)
     return names
@@ -74,7 +92,8 @@ def check(opts):
             name, line = match.group(1), common.line_of(text, match.start())
             if name in names:
                 yield path, line, "%s() is banned; use %s" % (name, names[name])
-            elif name in CLOEXEC:
+            elif name.removeprefix("gyre__sys_") in CLOEXEC:
+                name = name.removeprefix("gyre__sys_")
                 arguments = text[match.end():common.closing(text, match.end() - 1)]
                 if not has_cloexec(text[:match.start()], arguments):
                     yield path, line, "%s() without %s; a descriptor must not leak across exec" % (

@@ -87,7 +87,7 @@ int gyre_thing_make(struct gyre_thing *thing)
     do {
         thing->count++;
     } while (thing->count < 3);
-    return gyre__thing_open(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    return gyre__thing_open(gyre__sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 }
 """
 CLEAN = {
@@ -211,11 +211,13 @@ CASES += [("banned", "lib/core/thing.c", "int a = %s;\n" % call, "is banned") fo
     "strcpy(d, s)", "strcat(d, s)", "sprintf(d, s)", "vsprintf(d, s, v)", "atoi(s)", "gets(s)",
     "usleep(1)", "sleep(1)", "exit(1)", "_exit(1)", "abort()", "printf(s)", "puts(s)",
     "fprintf(stderr, s)", "perror(s)", "signal(2, f)", "sigaction(2, 0, 0)", "accept(1, 0, 0)",
-    "dup(1)", "epoll_create(1)", "assert(s)", "nanosleep(t, 0)")]
+    "dup(1)", "epoll_create(1)", "assert(s)", "nanosleep(t, 0)", "recv(1, d, 2, 0)", "close(1)",
+    "clock_gettime(1, t)")]
 CASES += [("banned", "lib/core/thing.c", "int a = %s;\n" % call, "CLOEXEC") for call in (
-    "socket(AF_INET, SOCK_STREAM, 0)", "accept4(1, 0, 0, SOCK_NONBLOCK)", "eventfd(0, 0)",
-    "epoll_create1(0)", 'open("/dev/null", O_RDONLY)', "timerfd_create(1, TFD_NONBLOCK)",
-    "pipe2(p, 0)", "socketpair(1, 1, 0, p)")]
+    "gyre__sys_socket(AF_INET, SOCK_STREAM, 0)", "gyre__sys_accept4(1, 0, 0, SOCK_NONBLOCK)",
+    "gyre__sys_eventfd(0, 0)", "gyre__sys_epoll_create1(0)", "pipe2(p, 0)",
+    "gyre__sys_timerfd_create(1, TFD_NONBLOCK)", "gyre__sys_socketpair(1, 1, 0, p)")]
+CASES += [("banned", "examples/echo.c", 'int a = open("/dev/null", O_RDONLY);\n', "CLOEXEC")]
 CASES += [
     ("banned", "examples/echo.c", "int a = strcpy(d, s);\n", "is banned"),
     ("banned", "tests/unit.c", "int a = sleep(1);\n", "is banned"),
@@ -224,8 +226,9 @@ CASES += [("banned", path, text, "") for path, text in (
     ("examples/echo.c", "int a = printf(s) + exit(1) + signal(2, f);\n"),
     ("lib/base/assert.c", "int a = fprintf(stderr, s) + abort();\n"),
     ("lib/core/thing.c", "int a = ops->open(x) + ops.socket(y) + gyre__accept(z);\n"),
-    ("lib/core/thing.c", "int a = socket(AF_INET,\n    SOCK_STREAM | SOCK_CLOEXEC, 0);\n"),
-    ("lib/core/thing.c", "int type = x | SOCK_CLOEXEC;\nint a = socket(AF_INET, type, 0);\n"))]
+    ("lib/core/thing.c", "int a = gyre__sys_socket(AF_INET,\n    SOCK_STREAM | SOCK_CLOEXEC, 0);\n"),
+    ("lib/core/thing.c", "int type = x | SOCK_CLOEXEC;\nint a = gyre__sys_socket(AF_INET, type, 0);\n"),
+    ("lib/sim/thing.c", "int a = close(1) + madvise(m, 1, 2);\n"))]
 CHECKS = ("format", "includes", "headers-c", "headers-cxx", "doclabels", "length", "banned", "text",
           "listed", "exports")
 

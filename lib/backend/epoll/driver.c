@@ -22,6 +22,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/list.h"
+#include "base/sys.h"
 #include "core/op.h"
 
 #include <errno.h>
@@ -59,7 +60,7 @@ static int epoll_init(struct gyre_loop *loop, const struct gyre_loop_options *op
     if (driver == NULL) {
         return -ENOMEM;
     }
-    driver->number = epoll_create1(EPOLL_CLOEXEC);
+    driver->number = gyre__sys_epoll_create1(EPOLL_CLOEXEC);
     if (driver->number < 0) {
         rc = -errno;
         gyre__free(driver);
@@ -67,7 +68,7 @@ static int epoll_init(struct gyre_loop *loop, const struct gyre_loop_options *op
     }
     rc = gyre__pool_init(&loop->pool, options);
     if (rc < 0) {
-        close(driver->number);
+        gyre__sys_close(driver->number);
         gyre__free(driver);
         return rc;
     }
@@ -79,7 +80,7 @@ static void epoll_fini(struct gyre_loop *loop)
 {
     struct epoll_driver *driver = driver_of(loop);
 
-    close(driver->number);
+    gyre__sys_close(driver->number);
     gyre__pool_fini(&loop->pool);
     gyre__free(driver);
     loop->driver = NULL;
@@ -93,7 +94,8 @@ static int control(struct gyre_fd *fd, int what)
                                 .data.u64 = gyre__name(fd->slot, fd->generation)};
 
     fd->loop->stats.syscalls++;
-    return epoll_ctl(driver_of(fd->loop)->number, what, fd->number, &event) < 0 ? -errno : 0;
+    return gyre__sys_epoll_ctl(driver_of(fd->loop)->number, what, fd->number, &event) < 0 ? -errno
+                                                                                          : 0;
 }
 
 static int register_fd(struct gyre_fd *fd)
@@ -364,16 +366,17 @@ static int call_wait(struct gyre_loop *loop, uint64_t deadline_ns)
     int rc;
 
     if (span == 0 || deadline_ns == UINT64_MAX) {
-        return epoll_wait(driver->number, driver->events, EVENTS_MAX, span == 0 ? 0 : -1);
+        return gyre__sys_epoll_wait(driver->number, driver->events, EVENTS_MAX, span == 0 ? 0 : -1);
     }
     if (!driver->no_pwait2) {
-        rc = epoll_pwait2(driver->number, driver->events, EVENTS_MAX, &timeout, NULL);
+        rc = gyre__sys_epoll_pwait2(driver->number, driver->events, EVENTS_MAX, &timeout, NULL);
         if (rc >= 0 || (errno != ENOSYS && errno != EPERM)) {
             return rc;
         }
         driver->no_pwait2 = 1; /* before Linux 5.11, or forbidden */
     }
-    return epoll_wait(driver->number, driver->events, EVENTS_MAX, wait_ms(deadline_ns, now));
+    return gyre__sys_epoll_wait(driver->number, driver->events, EVENTS_MAX,
+                                wait_ms(deadline_ns, now));
 }
 
 static int epoll_wait_events(struct gyre_loop *loop, uint64_t deadline_ns)

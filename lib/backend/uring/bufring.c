@@ -13,6 +13,7 @@
 
 #include "base/assert.h"
 #include "base/bits.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -22,12 +23,12 @@ static int map_ring(struct gyre__bufring *bufring, uint32_t entries)
     void *memory;
 
     bufring->mapped = entries * sizeof(struct io_uring_buf);
-    memory =
-        mmap(NULL, bufring->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memory = gyre__sys_mmap(NULL, bufring->mapped, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         return -ENOMEM;
     }
-    madvise(memory, bufring->mapped, MADV_DONTFORK);
+    gyre__sys_madvise(memory, bufring->mapped, MADV_DONTFORK);
     bufring->ring = memory;
     bufring->mask = entries - 1;
     return 0;
@@ -46,7 +47,8 @@ int gyre__bufring_init(struct gyre__bufring *bufring, struct gyre__ring *ring,
     }
     registration.ring_addr = (uint64_t)(uintptr_t)bufring->ring;
     registration.flags = incremental ? GYRE__PBUF_RING_INC : 0;
-    rc = io_uring_register_buf_ring(&ring->uring, (struct io_uring_buf_reg *)&registration, 0);
+    rc = gyre__sys_io_uring_register_buf_ring(&ring->uring,
+                                              (struct io_uring_buf_reg *)&registration, 0);
     if (rc < 0) {
         gyre__bufring_fini(bufring);
         return rc;
@@ -64,7 +66,7 @@ int gyre__bufring_init(struct gyre__bufring *bufring, struct gyre__ring *ring,
 void gyre__bufring_fini(struct gyre__bufring *bufring)
 {
     if (bufring->ring != NULL) {
-        munmap(bufring->ring, bufring->mapped);
+        gyre__sys_munmap(bufring->ring, bufring->mapped);
         bufring->ring = NULL;
     }
 }

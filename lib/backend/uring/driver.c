@@ -14,6 +14,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/list.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -108,7 +109,8 @@ static int is_connection(int number)
     int listening = 1;
     socklen_t len = sizeof(listening);
 
-    return getsockopt(number, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && !listening;
+    return gyre__sys_getsockopt(number, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 &&
+           !listening;
 }
 
 static void accepted_last(struct gyre_op *op, int32_t res)
@@ -168,7 +170,7 @@ static int is_plain(const struct gyre_fd *fd)
 {
     struct stat status;
 
-    return fstat(fd->number, &status) == 0 && S_ISREG(status.st_mode);
+    return gyre__sys_fstat(fd->number, &status) == 0 && S_ISREG(status.st_mode);
 }
 
 static void polled(struct gyre_op *op, int32_t res, int more)
@@ -364,7 +366,7 @@ static void clear_event(struct gyre_loop *loop, const struct gyre__uring *uring)
     uint64_t count;
 
     loop->stats.syscalls++;
-    if (read(uring->event_number, &count, sizeof(count)) < 0) {
+    if (gyre__sys_read(uring->event_number, &count, sizeof(count)) < 0) {
         return; /* there was none */
     }
 }

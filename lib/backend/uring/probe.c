@@ -6,6 +6,7 @@
 #include "backend/uring/probe.h"
 
 #include "backend/uring/ring.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -77,7 +78,8 @@ static int register_buffers(struct gyre__ring *ring, int incremental)
     int rc;
 
     memset(memory.ring, 0, sizeof(memory.ring));
-    rc = io_uring_register_buf_ring(&ring->uring, (struct io_uring_buf_reg *)&registration, 0);
+    rc = gyre__sys_io_uring_register_buf_ring(&ring->uring,
+                                              (struct io_uring_buf_reg *)&registration, 0);
     if (rc < 0) {
         return rc;
     }
@@ -106,7 +108,7 @@ static int receive_one(struct gyre__ring *ring, int peer, uint8_t byte)
     struct gyre__cqe cqe;
     int rc;
 
-    if (send(peer, &byte, 1, MSG_NOSIGNAL) != 1) {
+    if (gyre__sys_send(peer, &byte, 1, MSG_NOSIGNAL) != 1) {
         return -errno;
     }
     rc = one_completion(ring, &cqe);
@@ -150,7 +152,7 @@ static int try_buffers(int incremental)
     int pair[2];
     int rc;
 
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+    if (gyre__sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
         return -errno;
     }
     rc = gyre__ring_init(&ring, ENTRIES, 2 * ENTRIES);
@@ -159,8 +161,8 @@ static int try_buffers(int incremental)
         rc = rc < 0 ? rc : try_receives(&ring, pair, incremental);
         gyre__ring_fini(&ring);
     }
-    close(pair[0]);
-    close(pair[1]);
+    gyre__sys_close(pair[0]);
+    gyre__sys_close(pair[1]);
     return rc;
 }
 
@@ -240,12 +242,12 @@ static int is_final(void)
 
 void gyre__uring_probe(struct gyre__probe *out_probe)
 {
-    pthread_mutex_lock(&lock);
+    gyre__sys_pthread_mutex_lock(&lock);
     if (!known) {
         result = (struct gyre__probe){0};
         probe();
         known = is_final();
     }
     *out_probe = result;
-    pthread_mutex_unlock(&lock);
+    gyre__sys_pthread_mutex_unlock(&lock);
 }

@@ -18,6 +18,7 @@
 #include "backend/uring/driver.h"
 
 #include "base/assert.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -180,7 +181,7 @@ static int hides_reset(struct gyre_op *op, const struct gyre__cqe *cqe)
         return 0;
     }
     op->loop->stats.syscalls++;
-    return poll(&one, 1, 0) == 1 && (one.revents & (POLLERR | POLLHUP)) != 0;
+    return gyre__sys_poll(&one, 1, 0) == 1 && (one.revents & (POLLERR | POLLHUP)) != 0;
 }
 
 static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,

@@ -10,6 +10,7 @@
 #include "backend/uring/ring.h"
 
 #include "base/assert.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -28,12 +29,12 @@ static void store_release(unsigned *shared, uint32_t value)
 int gyre__ring_init(struct gyre__ring *ring, uint32_t sq_entries, uint32_t cq_entries)
 {
     struct io_uring_params params = {.flags = GYRE__RING_FLAGS, .cq_entries = cq_entries};
-    const int rc = io_uring_queue_init_params(sq_entries, &ring->uring, &params);
+    const int rc = gyre__sys_io_uring_queue_init_params(sq_entries, &ring->uring, &params);
 
     if (rc < 0) {
         return rc;
     }
-    io_uring_ring_dontfork(&ring->uring); /* a forked child must not touch the queues */
+    gyre__sys_io_uring_ring_dontfork(&ring->uring); /* a forked child must not touch the queues */
     ring->features = params.features;
     ring->enter_number = ring->uring.ring_fd;
     ring->enter_flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
@@ -49,12 +50,12 @@ int gyre__ring_init(struct gyre__ring *ring, uint32_t sq_entries, uint32_t cq_en
 
 void gyre__ring_fini(struct gyre__ring *ring)
 {
-    io_uring_queue_exit(&ring->uring);
+    gyre__sys_io_uring_queue_exit(&ring->uring);
 }
 
 int gyre__ring_register(struct gyre__ring *ring)
 {
-    const int rc = io_uring_register_ring_fd(&ring->uring);
+    const int rc = gyre__sys_io_uring_register_ring_fd(&ring->uring);
 
     if (rc < 0) {
         return rc;
@@ -106,8 +107,8 @@ int gyre__ring_submit(struct gyre__ring *ring)
 
     store_release(ring->uring.sq.ktail, ring->sqe_tail);
     ring->enters++;
-    rc = io_uring_enter2((unsigned)ring->enter_number, count, 0,
-                         ring->enter_flags & IORING_ENTER_REGISTERED_RING, NULL, 0);
+    rc = gyre__sys_io_uring_enter2((unsigned)ring->enter_number, count, 0,
+                                   ring->enter_flags & IORING_ENTER_REGISTERED_RING, NULL, 0);
     return rc < 0 ? rc : 0;
 }
 
@@ -123,8 +124,8 @@ int gyre__ring_enter(struct gyre__ring *ring, uint64_t timeout_ns)
 
     store_release(ring->uring.sq.ktail, ring->sqe_tail);
     ring->enters++;
-    rc = io_uring_enter2((unsigned)ring->enter_number, count, timeout_ns == 0 ? 0 : 1,
-                         ring->enter_flags, (void *)&argument, sizeof(argument));
+    rc = gyre__sys_io_uring_enter2((unsigned)ring->enter_number, count, timeout_ns == 0 ? 0 : 1,
+                                   ring->enter_flags, (void *)&argument, sizeof(argument));
     return rc < 0 ? rc : 0;
 }
 
@@ -134,7 +135,7 @@ void gyre__ring_reap(struct gyre__ring *ring)
         ring->enter_flags & (IORING_ENTER_REGISTERED_RING | IORING_ENTER_GETEVENTS);
 
     ring->enters++;
-    if (io_uring_enter2((unsigned)ring->enter_number, 0, 0, flags, NULL, 0) < 0) {
+    if (gyre__sys_io_uring_enter2((unsigned)ring->enter_number, 0, 0, flags, NULL, 0) < 0) {
         return; /* the next turn sees why */
     }
 }

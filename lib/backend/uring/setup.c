@@ -5,6 +5,7 @@
 #include "backend/uring/driver.h"
 #include "backend/uring/probe.h"
 #include "base/alloc.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -175,7 +176,7 @@ void gyre__uring_fini(struct gyre_loop *loop)
     struct gyre__uring *uring = gyre__uring_of(loop);
 
     if (uring->event_number >= 0) {
-        close(uring->event_number);
+        gyre__sys_close(uring->event_number);
     }
     gyre__ring_fini(&uring->ring); /* ends what the kernel had of ours, before its memory goes */
     gyre__bufring_fini(&uring->bufring);
@@ -196,13 +197,13 @@ int gyre__uring_pollable(struct gyre_loop *loop)
     if (uring->event_number >= 0) {
         return uring->event_number;
     }
-    uring->event_number = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    uring->event_number = gyre__sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (uring->event_number < 0) {
         return -errno;
     }
-    rc = io_uring_register_eventfd(&uring->ring.uring, uring->event_number);
+    rc = gyre__sys_io_uring_register_eventfd(&uring->ring.uring, uring->event_number);
     if (rc < 0) {
-        close(uring->event_number);
+        gyre__sys_close(uring->event_number);
         uring->event_number = -1;
     }
     return rc < 0 ? rc : uring->event_number;
