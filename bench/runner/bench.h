@@ -43,6 +43,7 @@ struct bench_options {
     const char *congestion;
     const char *filters[BENCH_FILTERS_MAX]; /* none: everything */
     size_t filter_count;
+    const struct contender *reference; /* what the others are compared with */
     uint32_t pairs;
     uint32_t warmup_ms;
     uint32_t duration_ms;
@@ -56,7 +57,7 @@ struct contender {
     const char *name;
     const char *program;
     const char *backend; /* of echo-server, or NULL */
-    bool repeat;         /* echo-epoll a second time: its ratio to the first is the resolution */
+    bool repeat;         /* the reference a second time: its ratio to the first is the resolution */
 };
 
 struct cell {
@@ -67,11 +68,11 @@ struct cell {
     const char *const *extra; /* slow contenders that take part, NULL-terminated */
 };
 
-#define REFERENCE_NAME   "echo-epoll"
+#define REFERENCE_NAME   "echo-epoll" /* unless another is asked for */
 /* A slow contender needs no more rounds: its distance is not a matter of per cents. */
 #define EXTRA_ROUNDS_MAX 3u
 
-extern const struct contender contenders[];
+extern struct contender contenders[];
 extern const size_t contender_count;
 extern const struct cell cells[];
 extern const size_t cell_count;
@@ -95,6 +96,7 @@ struct sample {
 };
 
 struct sample_list {
+    const struct contender *reference;
     struct sample *items;
     size_t count;
     size_t capacity;
@@ -121,6 +123,7 @@ struct row {
 
 struct cell_summary {
     const struct cell *cell;
+    const struct contender *reference;
     struct spread resolution; /* of A/A: count is 0 when it was not measured */
     size_t row_count;
     struct row rows[ROWS_MAX];
@@ -135,6 +138,12 @@ void measure(const struct bench_options *options, struct sample *sample);
 /** echo_run() - the echo suite. Returns: enum bench_exit. */
 int echo_run(const struct bench_options *options);
 
+/**
+ * echo_reference() - compare with the contender called @name instead of echo-epoll.
+ * Returns: it; NULL when there is none of that name, or none that runs in every cell and round.
+ */
+const struct contender *echo_reference(const char *name);
+
 /** echo_list() - print contenders and cells. */
 void echo_list(void);
 
@@ -146,7 +155,7 @@ bool summarize(const struct sample_list *samples, const struct cell *cell,
 void table_print(FILE *out, const struct cell_summary *summary);
 
 /** table_legend() - how to read it, after the last table. */
-void table_legend(FILE *out);
+void table_legend(FILE *out, const struct contender *reference);
 
 /** results_write() - DIR/results.json. Returns: 0 or -1, @path then says what failed. */
 int results_write(const struct bench_options *options, const struct sample_list *samples,

@@ -16,6 +16,7 @@
 enum {
     KEY_QUICK = 256,
     KEY_PAIRS,
+    KEY_REFERENCE,
     KEY_OUT,
     KEY_SERVERS,
     KEY_LOAD,
@@ -28,6 +29,8 @@ enum {
 
 static const struct argp_option echo_options[] = {
     {"quick", KEY_QUICK, NULL, 0, "short windows, under three minutes", 0},
+    {"reference", KEY_REFERENCE, "NAME", 0,
+     "the contender that the others are compared with (echo-epoll)", 0},
     {"pairs", KEY_PAIRS, "N", 0, "rounds of every cell (quick: 6, else 10)", 0},
     {"warmup-ms", KEY_WARMUP, "MS", 0, "load before each window (quick: 100, else 300)", 0},
     {"duration-ms", KEY_DURATION, "MS", 0, "length of each window (quick: 500, else 2000)", 0},
@@ -60,6 +63,14 @@ static void add_filter(struct bench_options *options, const char *text, struct a
     options->filters[options->filter_count++] = text;
 }
 
+static void set_reference(struct bench_options *options, const char *name, struct argp_state *state)
+{
+    options->reference = echo_reference(name);
+    if (options->reference == NULL) {
+        argp_error(state, "no contender '%s' to compare with; see gyre-bench list", name);
+    }
+}
+
 static error_t parse_echo(int key, char *argument, struct argp_state *state)
 {
     struct bench_options *options = state->input;
@@ -70,6 +81,9 @@ static error_t parse_echo(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_PAIRS:
         options->pairs = parse_count(argument, 1, BENCH_ROUNDS_MAX, state);
+        return 0;
+    case KEY_REFERENCE:
+        set_reference(options, argument, state);
         return 0;
     case KEY_WARMUP:
         options->warmup_ms = parse_count(argument, 1, 60000, state);
@@ -179,6 +193,7 @@ static int command_echo(int argc, char **argv)
             "CPU and loaded from another, and compares the CPU time they need per message.",
     };
     struct bench_options options = {
+        .reference = echo_reference(REFERENCE_NAME),
         .out_dir = "gyre-bench-results",
         .congestion = "reno",
         .spin = true,

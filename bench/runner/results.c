@@ -13,11 +13,11 @@
 
 static json_t *settings_json(const struct bench_options *o)
 {
-    return json_pack("{sb sI sI sI ss si si ss}", "quick", (int)o->quick, "pairs",
-                     (json_int_t)o->pairs, "warmup_ms", (json_int_t)o->warmup_ms, "duration_ms",
-                     (json_int_t)o->duration_ms, "congestion_control", o->congestion, "server_cpu",
-                     o->server_cpu, "load_cpu", o->load_cpu, "generator_waits",
-                     o->spin ? "spinning" : "sleeping");
+    return json_pack("{sb ss sI sI sI ss si si ss}", "quick", (int)o->quick, "reference",
+                     o->reference->name, "pairs", (json_int_t)o->pairs, "warmup_ms",
+                     (json_int_t)o->warmup_ms, "duration_ms", (json_int_t)o->duration_ms,
+                     "congestion_control", o->congestion, "server_cpu", o->server_cpu, "load_cpu",
+                     o->load_cpu, "generator_waits", o->spin ? "spinning" : "sleeping");
 }
 
 static json_t *spread_json(const struct spread *s)

@@ -209,8 +209,8 @@ bool summarize(const struct sample_list *samples, const struct cell *cell,
 {
     struct selection reference;
 
-    *out_summary = (struct cell_summary){.cell = cell};
-    select_samples(samples, cell, REFERENCE_NAME, &reference);
+    *out_summary = (struct cell_summary){.cell = cell, .reference = samples->reference};
+    select_samples(samples, cell, samples->reference->name, &reference);
     if (!all_ok(&reference)) {
         reference.count = 0;
     }

@@ -42,20 +42,20 @@ static void print_heading(FILE *out, const struct cell_summary *summary)
     fprintf(out, "\n%s x %u connection%s, depth %u", format_size(cell->size, size),
             cell->connections, cell->connections == 1 ? "" : "s", cell->depth);
     if (summary->resolution.count > 0) {
-        fprintf(out, "   (A/A: %s against itself %.3f, %.3f..%.3f)", REFERENCE_NAME,
+        fprintf(out, "   (A/A: %s against itself %.3f, %.3f..%.3f)", summary->reference->name,
                 summary->resolution.median, summary->resolution.min, summary->resolution.max);
     }
     fprintf(out, "\n%-14s %11s %9s %7s %13s %10s %10s %9s %7s %6s\n", "model", "messages/s",
             "CPU ns/m", "ratio", "spread", "p50 us", "p99 us", "calls/m", "server", "load");
 }
 
-static void print_ratio(FILE *out, const struct row *row)
+static void print_ratio(FILE *out, const struct row *row, bool is_reference)
 {
     char range[32];
 
     if (row->ratio.count == 0) {
         fprintf(out, " %7s %13s", "-", "-");
-    } else if (strcmp(row->contender->name, REFERENCE_NAME) == 0) {
+    } else if (is_reference) {
         fprintf(out, " %7.3f %13s", 1.0, "reference");
     } else {
         snprintf(range, sizeof(range), "%.3f..%.3f", row->ratio.min, row->ratio.max);
@@ -72,7 +72,7 @@ static void print_calls(FILE *out, const struct row *row)
     }
 }
 
-static void print_row(FILE *out, const struct row *row)
+static void print_row(FILE *out, const struct row *row, bool is_reference)
 {
     char rate[32];
     char cpu[32];
@@ -84,7 +84,7 @@ static void print_row(FILE *out, const struct row *row)
     }
     fprintf(out, " %11s %9s", format_count(row->messages_per_second.median, rate),
             format_count(row->cpu_ns_per_message.median, cpu));
-    print_ratio(out, row);
+    print_ratio(out, row, is_reference);
     fprintf(out, " %10.1f %10.1f", row->p50_ns.median / 1e3, row->p99_ns.median / 1e3);
     print_calls(out, row);
     fprintf(out, " %6.1f%% %5.1f%%", row->server_busy.median * 100.0,
@@ -97,21 +97,27 @@ void table_print(FILE *out, const struct cell_summary *summary)
 {
     print_heading(out, summary);
     for (size_t i = 0; i < summary->row_count; i++) {
-        if (!summary->rows[i].contender->repeat || summary->rows[i].outcome != OUTCOME_OK) {
-            print_row(out, &summary->rows[i]);
+        const struct row *row = &summary->rows[i];
+
+        if (!row->contender->repeat || row->outcome != OUTCOME_OK) {
+            print_row(out, row, row->contender == summary->reference);
         }
     }
 }
 
-void table_legend(FILE *out)
+void table_legend(FILE *out, const struct contender *reference)
 {
+    const char *name = reference->name;
+
+    fprintf(out,
+            "\n"
+            "CPU ns/m: CPU time of the server per message, kernel included.\n"
+            "ratio: that, divided by %s's of the same round; median of the rounds. Below 1 is\n"
+            "  less CPU time than %s. spread: smallest and largest of the rounds.\n"
+            "A/A: %s measured against itself in the same way. A ratio inside that range is no\n"
+            "  difference.\n",
+            name, name, name);
     fputs(
-        "\n"
-        "CPU ns/m: CPU time of the server per message, kernel included.\n"
-        "ratio: that, divided by echo-epoll's of the same round; median of the rounds. Below 1 is\n"
-        "  less CPU time than echo-epoll. spread: smallest and largest of the rounds.\n"
-        "A/A: echo-epoll measured against itself in the same way. A ratio inside that range is no\n"
-        "  difference.\n"
         "p50, p99: service time in a closed loop, not latency. calls/m: system calls per message.\n"
         "server, load: share of a CPU used. generator-bound: the server was less than 95 % busy,\n"
         "  so messages/s and service time are not its own; CPU ns/m and ratio are.\n"
