@@ -69,8 +69,8 @@ enum gyre_stream_timeout {
  * @on_timeout: a time ran out. A stream that is still open when it returns is reset, with
  *     -ETIMEDOUT; it may send a last word and close instead. NULL: reset.
  * @on_descriptors: Unix: descriptors came with the bytes of the next on_data(). Those that are to
- *     be kept are taken by gyre_stream_take_descriptors(); the others are closed after that on_data(). @count 0:
- *     the peer sent some, but this process could not hold all of them, and has none.
+ *     be kept are taken by gyre_stream_take_descriptors(); the others are closed when it returns.
+ *     @count 0: the peer sent some, but this process could not hold all of them, and has none.
  * @on_close: the last call. @error: 0 when it was closed as asked, or by the peer and on_eof was
  *     NULL; else what ended it: -ECONNREFUSED, -ECONNRESET, -ETIMEDOUT, -EPIPE, -ENOMEM ...
  *     The stream's memory is the caller's again; an accepted stream's is reused on return.

@@ -323,7 +323,17 @@ int gyre_stream_take_descriptors(struct gyre_stream *stream, int *numbers, size_
 
 /* ---- the stash ---- */
 
-int gyre__flow_stash(struct gyre_stream *stream, const struct gyre_lease *lease)
+static void push_front(struct gyre__chunks *chunks, struct gyre__chunk *chunk)
+{
+    chunk->next = chunks->first;
+    if (chunks->first == NULL) {
+        chunks->last = chunk;
+    }
+    chunks->first = chunk;
+}
+
+int gyre__flow_stash(struct gyre_stream *stream, const struct gyre_lease *lease,
+                     enum gyre__stash_end end)
 {
     struct gyre__net *net = stream->fd.loop->net;
     struct gyre__flow *flow = gyre__flow_of(stream);
@@ -344,7 +354,11 @@ int gyre__flow_stash(struct gyre_stream *stream, const struct gyre_lease *lease)
     }
     rc = gyre_lease_retain(lease, &chunk->lease);
     gyre_assert(rc == 0);
-    push_chunk(&flow->stash, chunk);
+    if (end == GYRE__STASH_FIRST) {
+        push_front(&flow->stash, chunk);
+    } else {
+        push_chunk(&flow->stash, chunk);
+    }
     return 0;
 }
 

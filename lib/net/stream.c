@@ -259,16 +259,33 @@ static int may_tell(const struct gyre_stream *stream)
     return stream->state == GYRE__STREAM_OPEN && !(stream->flags & GYRE__STREAM_QUIET);
 }
 
-static void hand_out(struct gyre_stream *stream, const struct gyre_lease *lease)
+/* Returns 0 if on_descriptors() paused the stream: then the bytes are not handed out. */
+static int hand_out(struct gyre_stream *stream, const struct gyre_lease *lease)
 {
     const struct gyre__passed_in *passed = &stream->fd.loop->passed;
 
     if (passed->came && stream->handler->on_descriptors != NULL) {
         stream->handler->on_descriptors(stream, passed->count);
+        gyre__passed_drop(stream->fd.loop);
+        if (stream->state == GYRE__STREAM_OPEN && (stream->flags & GYRE__STREAM_QUIET)) {
+            return 0;
+        }
     }
     if (stream->state == GYRE__STREAM_OPEN && stream->handler->on_data != NULL) {
         stream->handler->on_data(stream, lease);
     }
+    return 1;
+}
+
+static int keep(struct gyre_stream *stream, const struct gyre_lease *lease,
+                enum gyre__stash_end end)
+{
+    const int rc = gyre__flow_stash(stream, lease, end);
+
+    if (rc < 0) {
+        gyre__stream_fail(stream, rc);
+    }
+    return rc;
 }
 
 static void hand_out_stash(struct gyre_stream *stream)
@@ -276,7 +293,9 @@ static void hand_out_stash(struct gyre_stream *stream)
     struct gyre_lease lease;
 
     while (may_tell(stream) && gyre__flow_unstash(stream, &lease)) {
-        hand_out(stream, &lease);
+        if (!hand_out(stream, &lease)) {
+            (void)keep(stream, &lease, GYRE__STASH_FIRST);
+        }
         gyre__passed_drop(stream->fd.loop);
         gyre_lease_release(&lease);
     }
@@ -320,11 +339,7 @@ int gyre__stream_read_on(struct gyre_stream *stream)
 
 static void keep_for_later(struct gyre_stream *stream, const struct gyre_lease *lease)
 {
-    const int rc = gyre__flow_stash(stream, lease);
-
-    if (rc < 0) {
-        gyre__stream_fail(stream, rc);
-    } else {
+    if (keep(stream, lease, GYRE__STASH_LAST) == 0) {
         gyre_op_cancel(&stream->recv);
     }
 }
@@ -342,15 +357,17 @@ static void received(struct gyre_stream *stream, const struct gyre_lease *lease)
         keep_for_later(stream, lease);
         return;
     }
-    if (!loop->backend->tries_at_once) {
-        hand_out(stream, lease);
-        return;
+    if (loop->backend->tries_at_once) {
+        stream->flags |= GYRE__STREAM_INSIDE;
     }
-    stream->flags |= GYRE__STREAM_INSIDE;
-    hand_out(stream, lease);
-    stream->flags &= (uint16_t)~GYRE__STREAM_INSIDE;
-    if (stream->flow != NULL) {
-        gyre__flow_push(stream); /* while it is warm */
+    if (!hand_out(stream, lease)) {
+        keep_for_later(stream, lease);
+    }
+    if (loop->backend->tries_at_once) {
+        stream->flags &= (uint16_t)~GYRE__STREAM_INSIDE;
+        if (stream->flow != NULL) {
+            gyre__flow_push(stream); /* while it is warm */
+        }
     }
 }
 

@@ -137,8 +137,12 @@ void gyre__flow_push(struct gyre_stream *stream);
 void gyre__flow_construct(void *memory);
 void gyre__parcel_construct(void *memory);
 
-/* Bytes received while the stream is paused. Returns 0 or -ENOMEM. */
-int gyre__flow_stash(struct gyre_stream *stream, const struct gyre_lease *lease);
+enum gyre__stash_end { GYRE__STASH_LAST, GYRE__STASH_FIRST };
+
+/* Bytes received while the stream is paused, behind the others, or before them. Returns 0 or
+ * -ENOMEM. */
+int gyre__flow_stash(struct gyre_stream *stream, const struct gyre_lease *lease,
+                     enum gyre__stash_end end);
 
 /* The oldest of them, the caller's to release. Returns 1, or 0 when there is none. */
 int gyre__flow_unstash(struct gyre_stream *stream, struct gyre_lease *out_lease);

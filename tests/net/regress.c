@@ -415,6 +415,54 @@ static void listener_at_its_maximum_leaves_the_backlog_alone(void)
     host_end(&host);
 }
 
+struct pauser {
+    struct call call;
+    int told;
+};
+
+static void pause_in_on_descriptors(struct gyre_stream *stream, size_t count)
+{
+    struct pauser *pauser = gyre_container_of(stream, struct pauser, call.talk.own);
+
+    assert_int_equal(count, PASSED);
+    pauser->told++;
+    talk_pause(&pauser->call.talk);
+}
+
+/* The byte came although the stream had been paused when its descriptors were told. */
+static void pause_in_on_descriptors_keeps_the_bytes(void)
+{
+    struct pauser pauser = {0};
+    struct talk *talk = &pauser.call.talk;
+    int number;
+
+    call_prepare(&pauser.call, test_unix_pair, &number);
+    talk->handler.flags = GYRE_STREAM_DESCRIPTORS;
+    talk->handler.on_descriptors = pause_in_on_descriptors;
+    talk->unchecked = 1;
+    talk_adopt(talk, pauser.call.loop, number);
+    talk_until(pauser.call.loop, talk, TALK_OPEN, 1);
+    const size_t before = test_open_fds();
+    for (int i = 0; i < 4; i++) {
+        if (i % 2) {
+            talk_pause(talk); /* so that it is kept first, with its descriptors */
+        }
+        send_descriptors(pauser.call.peer);
+        trial_turns(pauser.call.loop, 5);
+        if (i % 2) {
+            talk_resume(talk);
+        }
+        test_turns_until_count(pauser.call.loop, &pauser.told, i + 1);
+        trial_turns(pauser.call.loop, 5);
+        assert_int_equal(talk->received, i);
+        talk_resume(talk);
+        talk_until_received(pauser.call.loop, talk, (uint64_t)i + 1);
+    }
+    assert_int_equal(pauser.told, 4);
+    assert_int_equal(test_open_fds(), before);
+    call_end(&pauser.call);
+}
+
 int main(void)
 {
     static const struct test_case cases[] = {
@@ -429,6 +477,7 @@ int main(void)
         TEST_CASE(bytes_kept_while_paused_outlive_a_failed_send),
         TEST_CASE(stream_out_of_memory_resets_what_it_has_not_sent),
         TEST_CASE(listener_at_its_maximum_leaves_the_backlog_alone),
+        TEST_CASE(pause_in_on_descriptors_keeps_the_bytes),
     };
 
     return test_main("net-regress", cases, TEST_COUNT(cases));
