@@ -14,12 +14,15 @@
  * the kernel tells when no server is there.
  *
  * There is one thing to do at a time, so the program is a plain loop over the questions, and each of
- * them runs the event loop until nothing is left to wait for.
+ * them runs the event loop until nothing is left to wait for. SIGINT and SIGTERM are one of the
+ * things that a question waits for; while a line of input is waited for, they end the program as
+ * they would any other.
  */
 #include "common/common.h"
 
 #include <errno.h>
 #include <error.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,11 +36,13 @@ struct client {
     char **arguments; /* the questions; none: from the input */
     size_t argument_count;
     size_t failures;
+    int interrupted;
 };
 
 struct question {
     struct gyre_dgram dgram;
     struct gyre_timer timer;
+    struct example_signals signals;
     const char *text;
     size_t len;
     uint64_t timeout_ns;
@@ -53,6 +58,12 @@ static void end(struct question *question, int result)
     question->result = result;
     gyre_timer_stop(&question->timer);
     gyre_dgram_close(&question->dgram);
+    example_signals_end(&question->signals);
+}
+
+static void on_stop(void *context)
+{
+    end(context, -EINTR);
 }
 
 static void ask(struct question *question)
@@ -101,6 +112,16 @@ static const struct gyre_dgram_handler question_handler = {
     .on_error = on_error,
 };
 
+static void unblock_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
 /* Asks a question until it is answered, or was asked often enough. */
 static void put_question(struct client *client, const char *text, size_t len)
 {
@@ -120,12 +141,15 @@ static void put_question(struct client *client, const char *text, size_t len)
         error(EXIT_FAILURE, 0, "%s: %s", client->options.host, gyre_strerror(rc));
     }
     example_must(gyre_timer_init(&question.timer, client->loop, on_timeout), "timer");
+    example_signals_start(&question.signals, client->loop, on_stop, &question);
     ask(&question);
     example_must(gyre_loop_run(client->loop, GYRE_RUN_DEFAULT), "run");
+    unblock_signals();
     fflush(stdout);
     if (question.result < 0) {
         error(0, 0, "'%.40s': %s", text, gyre_strerror(question.result));
         client->failures++;
+        client->interrupted = question.result == -EINTR;
     }
 }
 
@@ -137,7 +161,7 @@ static void put_lines(struct client *client, FILE *input)
     size_t size = 0;
     ssize_t len;
 
-    while ((len = getline(&line, &size, input)) >= 0) {
+    while (!client->interrupted && (len = getline(&line, &size, input)) >= 0) {
         if (len > 0 && line[len - 1] == '\n') {
             len--;
         }
@@ -199,7 +223,7 @@ int main(int argc, char **argv)
     parse_options(argc, argv, &client);
     client.server = example_address(&client.options);
     client.loop = example_loop_create(&client.options);
-    for (size_t i = 0; i < client.argument_count; i++) {
+    for (size_t i = 0; i < client.argument_count && !client.interrupted; i++) {
         put_question(&client, client.arguments[i], strlen(client.arguments[i]));
     }
     if (client.argument_count == 0) {

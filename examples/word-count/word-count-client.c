@@ -16,10 +16,12 @@
 
 struct client {
     struct gyre_stream stream;
+    struct example_signals signals;
     char **words;
     size_t word_count;
     size_t answer_count;
     int result;
+    int interrupted;
 };
 
 struct options {
@@ -57,7 +59,10 @@ static void on_data(struct gyre_stream *stream, const struct gyre_lease *data)
 
 static void on_close(struct gyre_stream *stream, int result)
 {
-    client_of(stream)->result = result;
+    struct client *client = client_of(stream);
+
+    client->result = result;
+    example_signals_end(&client->signals); /* nothing else is left to wait for */
 }
 
 /* Without an on_eof() a stream closes itself when the peer has sent all. */
@@ -68,6 +73,15 @@ static const struct gyre_stream_handler client_handler = {
     .connect_timeout_ns = 5 * GYRE_SEC,
     .idle_timeout_ns = 20 * GYRE_SEC,
 };
+
+/* SIGINT or SIGTERM: the rest of the answers is not wanted. */
+static void on_stop(void *context)
+{
+    struct client *client = context;
+
+    client->interrupted = 1;
+    gyre_stream_reset(&client->stream);
+}
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
@@ -109,7 +123,11 @@ int main(int argc, char **argv)
     address = example_address(&options.common);
     loop = example_loop_create(&options.common);
     example_must(gyre_stream_connect(&client.stream, loop, &address, &client_handler), "connect");
+    example_signals_start(&client.signals, loop, on_stop, &client);
     example_loop_run(loop);
+    if (client.interrupted) {
+        error(EXIT_FAILURE, 0, "interrupted");
+    }
     if (client.result < 0) {
         error(EXIT_FAILURE, 0, "connection: %s", gyre_strerror(client.result));
     }

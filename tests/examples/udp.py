@@ -282,6 +282,17 @@ def case_client_without_an_answer_says_so(env):
         expect_equal([sock.recv(100) for _ in range(2)], [b"who?"] * 2)
 
 
+def case_client_ends_in_order_on_either_signal(env):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        sock, port = served_by_hand()
+        with sock:
+            client = env.start("udp-client", "--port", port, "who?", "never asked")
+            expect_equal(sock.recv(100), b"who?")
+            client.process.send_signal(number)
+            _, err = client.wait(1, quiet=False)
+            expect("'who?': Interrupted" in err and "never" not in err, err)
+
+
 def case_client_without_a_server_says_so(env):
     sock, port = served_by_hand()
     sock.close()

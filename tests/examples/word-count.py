@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """word-count: the answers are right however the bytes arrive, for several clients at once."""
 import random
+import signal
 import socket
 
 from program import (connect, expect, expect_equal, main, receive_all, receive_exactly,
@@ -57,6 +58,18 @@ def case_client_without_a_server_says_so(env):
     server.stop()
     _, err = env.start("word-count-client", "--port", address[1], "word").wait(1, quiet=False)
     expect("connection refused" in err.lower(), err)
+
+
+def case_client_ends_in_order_on_either_signal(env):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            client = env.start("word-count-client", "--port", server.getsockname()[1], "word")
+            sock, _ = server.accept()
+            with sock:
+                expect_equal(receive_exactly(sock, 5), b"word\n")
+                client.process.send_signal(number)
+                _, err = client.wait(1, quiet=False)
+                expect("interrupted" in err, err)
 
 
 def case_peer_that_does_not_read_is_not_read_from(env):
