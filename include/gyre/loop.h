@@ -81,9 +81,10 @@ struct gyre_loop_options {
  * @out_loop: set to the loop.  @options: NULL for the defaults.
  * Returns: 0; -EINVAL (an option out of range); GYRE_EBACKEND (GYRE_BACKEND of the environment is
  *          nonsense); GYRE_ENOURING (io_uring was demanded, by option or environment, and refused:
- *          gyre_loop_refusal() says why); -ENOMEM, -EMFILE, -ENFILE.
+ *          gyre_loop_refusal() says why); -ENOMEM, -EMFILE, -ENFILE; -ENOSPC (epoll: the user has as
+ *          many registrations as are allowed).
  * Ownership: the caller's, until gyre_loop_destroy().   Thread: the loop's from now on.
- * Source: docs/loop.md; io_uring_setup(2); epoll_create1(2).
+ * Source: docs/loop.md; io_uring_setup(2); epoll_create1(2); epoll(7) max_user_watches.
  */
 GYRE_API GYRE_MUST_CHECK int gyre_loop_create(struct gyre_loop **out_loop,
                                               const struct gyre_loop_options *options);

@@ -76,6 +76,9 @@ static int start_wake(struct gyre_loop *loop)
     /* The loop's own do not count. */
     loop->active_ops = 0;
     loop->fds = 0;
+    if (rc == 0 && loop->wake_op.state == GYRE__OP_READY) {
+        return loop->wake_op.result; /* it has failed already: nothing could wake such a loop */
+    }
     return rc;
 }
 

@@ -323,6 +323,31 @@ static int choose_epoll_under(void *filter)
     return 0;
 }
 
+/* The limit of registrations of the user (epoll(7), max_user_watches), or no memory. The loop was made,
+ * deaf to posts, and its run never returned. */
+static int create_without_registration(void *filter)
+{
+    const struct gyre_loop_options options = {.backend = GYRE_BACKEND_EPOLL};
+    const size_t fds = test_open_fds();
+    struct gyre_loop *loop = NULL;
+
+    filter_apply(filter);
+    assert_int_equal(gyre_loop_create(&loop, &options), -((struct filter *)filter)->error);
+    assert_null(loop);
+    assert_int_equal(test_open_fds(), fds);
+    assert_int_equal(gyre_allocator_live(), 0);
+    return 0;
+}
+
+static void loop_that_nothing_could_wake_is_refused(void)
+{
+    struct filter filters[] = {{{"epoll_ctl"}, ENOSPC}, {{"epoll_ctl"}, ENOMEM}};
+
+    for (size_t i = 0; i < TEST_COUNT(filters); i++) {
+        test_child_passes(create_without_registration, &filters[i]);
+    }
+}
+
 static const int refusal_errors[] = {EPERM, ENOSYS, EACCES, EINVAL, ENOMEM};
 
 static void check_refusals_of(const char *syscall_name)
@@ -460,6 +485,7 @@ static const struct test_case cases[] = {
     {"register_refused_falls_back_or_goes_without", register_refused_falls_back_or_goes_without, 0},
     {"everything_refused_falls_back", everything_refused_falls_back, 0},
     {"epoll_asked_for_makes_no_uring_call", epoll_asked_for_makes_no_uring_call, 0},
+    {"loop_that_nothing_could_wake_is_refused", loop_that_nothing_could_wake_is_refused, 0},
     {"uring_probed_under_killing_filter_dies", uring_probed_under_killing_filter_dies, 0},
 #else
     {"seccomp_cases_need_libseccomp", seccomp_cases_need_libseccomp, 0},
