@@ -38,9 +38,11 @@ static void format_date(time_t second, char text[FILES_DATE_LEN + 1])
         tm.tm_year = 70;
         tm.tm_wday = 4;
     }
-    snprintf(text, FILES_DATE_LEN + 1, "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT",
-             days + 3 * tm.tm_wday, tm.tm_mday, months + 3 * tm.tm_mon, tm.tm_year + 1900,
-             tm.tm_hour, tm.tm_min, tm.tm_sec);
+    /* The remainders say to the compiler what it cannot know: that the numbers are short. */
+    snprintf(text, FILES_DATE_LEN + 1, "%.3s, %02u %.3s %04u %02u:%02u:%02u GMT",
+             days + 3 * tm.tm_wday, (unsigned)tm.tm_mday % 100, months + 3 * tm.tm_mon,
+             (unsigned)(tm.tm_year + 1900) % 10000, (unsigned)tm.tm_hour % 100,
+             (unsigned)tm.tm_min % 100, (unsigned)tm.tm_sec % 100);
 }
 
 void files_set_time(struct files *files, uint64_t now_ns)
