@@ -85,11 +85,28 @@ static char **saved_argv;
 /* Present in programs linked with LeakSanitizer. */
 int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
 
+/* Of a program that counts what runs (./dev coverage), and writes it down at exit(3): a process that
+ * ends by _exit(2) has to ask for it. */
+#if defined(TEST_COVERAGE)
+void __gcov_dump(void);
+#endif
+
 /* glibc hands constructors the arguments of main(), so that modules need not pass them on. */
 __attribute__((constructor)) static void keep_arguments(int argc, char **argv)
 {
     saved_argc = argc;
     saved_argv = argv;
+}
+
+static void leave(int status) __attribute__((noreturn));
+
+static void leave(int status)
+{
+    fflush(NULL);
+#if defined(TEST_COVERAGE)
+    __gcov_dump();
+#endif
+    _exit(status);
 }
 
 static int no_fork(void)
@@ -338,8 +355,7 @@ static int teardown(void **state)
 {
     (void)state;
     if (getpid() != case_pid) {
-        fflush(NULL);
-        _exit(EXIT_SUBCHILD);
+        leave(EXIT_SUBCHILD);
     }
     return 0;
 }
@@ -375,8 +391,7 @@ static void child(void)
     cmocka_run_group_tests_name(current->name, one, NULL, NULL);
     leaked = report->finished && __lsan_do_recoverable_leak_check != NULL &&
              __lsan_do_recoverable_leak_check() != 0;
-    fflush(NULL);
-    _exit(report->skipped ? EXIT_SKIPPED : !report->finished || leaked);
+    leave(report->skipped ? EXIT_SKIPPED : !report->finished || leaked);
 }
 
 static unsigned limit_ms(const struct test_case *test)
@@ -542,9 +557,9 @@ static int variant_available(void)
     if (pid == 0) {
         if (gyre_loop_create(&loop, &options) == GYRE_ENOURING) {
             snprintf(report->why, sizeof(report->why), "%s", gyre_loop_refusal());
-            _exit(EXIT_SKIPPED);
+            leave(EXIT_SKIPPED);
         }
-        _exit(0);
+        leave(0);
     }
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
@@ -855,13 +870,13 @@ static void leave_child(int status)
 {
     char number[16];
 
-    fflush(NULL);
     if (test_on_valgrind()) {
+        fflush(NULL);
         snprintf(number, sizeof(number), "%d", status);
         unsetenv("LD_PRELOAD");
         execl("/bin/sh", "sh", "-c", "exit $0", number, (char *)NULL);
     }
-    _exit(status);
+    leave(status);
 }
 
 int test_child_status(int (*body)(void *), void *argument)
