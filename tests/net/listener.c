@@ -221,6 +221,59 @@ static void close_at_the_maximum_ends_those_that_waited(void)
     host_end(&host);
 }
 
+/* A multishot accept that was begun far from the maximum takes what comes in a turn, and the last
+ * may be one too many. Returns with the maximum of streams open and one client more connected. */
+static void host_overfill(struct host *host, int clients[4])
+{
+    host_prepare(host, 4);
+    host->options.max_connections = 3;
+    host->options.backlog = 1; /* so that a maximum of three is far */
+    host->then[TALK_DATA] = echo;
+    host->then[TALK_EOF] = close_talk;
+    host_listen(host, NULL);
+    for (int i = 0; i < 4; i += 2) {
+        clients[i] = host_dial(host);
+        clients[i + 1] = host_dial(host);
+        test_turns_until_count(host->loop, &host->opened, i == 0 ? 2 : 3);
+    }
+    trial_turns(host->loop, 5);
+    assert_int_equal(host->opened, 3);
+    assert_int_equal(gyre_listener_count(&host->listener), 3);
+}
+
+static void connection_accepted_beyond_the_maximum_waits_for_a_place(void)
+{
+    struct host host;
+    int clients[4];
+
+    host_overfill(&host, clients);
+    check_echo(&host, clients[2]);
+    close(clients[0]);
+    check_echo(&host, clients[3]);
+    for (int i = 1; i < 4; i++) {
+        close(clients[i]);
+    }
+    assert_int_equal(trial_stats(host.loop).sheds, 0);
+    host_end(&host);
+}
+
+static void close_ends_a_connection_accepted_beyond_the_maximum(void)
+{
+    struct host host;
+    int clients[4];
+
+    host_overfill(&host, clients);
+    assert_int_equal(gyre_listener_close(&host.listener), 0);
+    trial_turns(host.loop, 5);
+    (void)wire_expect_end(clients[3]);
+    assert_int_equal(host.opened, 3);
+    for (int i = 0; i < 4; i++) {
+        close(clients[i]);
+    }
+    test_turns_until(host.loop, &host.closes);
+    host_end(&host);
+}
+
 static void pause_listener(struct talk *talk)
 {
     assert_int_equal(gyre_listener_pause(&talk->host->listener), 0);
@@ -774,6 +827,8 @@ int main(void)
         TEST_CASE(listener_at_its_maximum_parks_the_rest),
         TEST_CASE(listener_at_its_maximum_accepts_again_after_an_end),
         TEST_CASE(close_at_the_maximum_ends_those_that_waited),
+        TEST_CASE(connection_accepted_beyond_the_maximum_waits_for_a_place),
+        TEST_CASE(close_ends_a_connection_accepted_beyond_the_maximum),
         TEST_CASE(listener_pause_leaves_connections_in_the_backlog),
         TEST_CASE(listener_pause_loses_no_connection),
         TEST_CASE(listener_paused_and_resumed_in_on_open_loses_no_connection),

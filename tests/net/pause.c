@@ -109,14 +109,15 @@ static void pause_holds_no_more_than_was_under_way(void)
     call_end(&call);
 }
 
-static void end_while_paused(int reset, void (*pair_of)(int pair[2]))
+/* @turns between data and the end: without any, one turn of the loop meets both. */
+static void end_while_paused(int reset, void (*pair_of)(int pair[2]), int turns)
 {
     struct call call;
 
     call_open(&call, pair_of);
     talk_pause(&call.talk);
     wire_send_stream(call.peer, 1000, 0);
-    trial_turns(call.loop, 5);
+    trial_turns(call.loop, turns);
     wire_send_stream(call.peer, 1000, 1000);
     if (reset) {
         wire_reset(call.peer);
@@ -141,13 +142,16 @@ static void end_while_paused(int reset, void (*pair_of)(int pair[2]))
 
 static void end_of_the_peer_while_paused_is_told_behind_the_data(void)
 {
-    end_while_paused(0, test_tcp_pair);
-    end_while_paused(0, test_unix_pair);
+    end_while_paused(0, test_tcp_pair, 5);
+    end_while_paused(0, test_unix_pair, 5);
+    end_while_paused(0, test_tcp_pair, 0);
+    end_while_paused(0, test_unix_pair, 0);
 }
 
 static void reset_by_the_peer_while_paused_is_told_afterwards(void)
 {
-    end_while_paused(1, test_tcp_pair);
+    end_while_paused(1, test_tcp_pair, 5);
+    end_while_paused(1, test_tcp_pair, 0);
 }
 
 static void pause_and_resume(struct talk *talk)

@@ -492,6 +492,36 @@ static void pool_lease_outlives_its_operation_and_descriptor(void)
     test_loop_end(loop);
 }
 
+/* X18: those that come after it get its place in the loop's table, and not its debts. */
+static void pool_lease_of_a_gone_descriptor_is_nobodys(void)
+{
+    enum { OTHERS = 8 };
+    struct gyre_loop *loop = test_loop();
+    struct keeper *keeper = keeper_open(loop, 0);
+    struct keeper *others[OTHERS];
+    struct gyre_lease lease;
+
+    wire_send_stream(keeper->peer, 1000, 0);
+    keeper_wait(keeper, 1000);
+    lease = keeper->held[0];
+    assert_int_equal(keeper->count, 1);
+    assert_int_equal(gyre_op_cancel(&keeper->receiving.op), 0);
+    assert_int_equal(trial_end(loop, &keeper->receiving), -ECANCELED);
+    keeper_close(keeper);
+    for (uint64_t i = 0; i < OTHERS; i++) {
+        others[i] = keeper_open(loop, 1 + i);
+        others[i]->keep = 0;
+        wire_send_stream(others[i]->peer, 100, WIRE_STREAM(1 + i));
+        keeper_wait(others[i], 100);
+    }
+    wire_check(lease.data, lease.len, 0);
+    gyre_lease_release(&lease);
+    for (int i = 0; i < OTHERS; i++) {
+        keeper_close(others[i]);
+    }
+    test_loop_end(loop);
+}
+
 static void pool_lease_retained_twice_is_released_twice(void)
 {
     struct gyre_loop *loop = test_loop();
@@ -596,6 +626,7 @@ int main(void)
         TEST_CASE(pool_end_and_error_come_without_a_lease),
         TEST_CASE(pool_leases_released_in_any_order_keep_their_bytes),
         TEST_CASE(pool_lease_outlives_its_operation_and_descriptor),
+        TEST_CASE(pool_lease_of_a_gone_descriptor_is_nobodys),
         TEST_CASE(pool_lease_retained_twice_is_released_twice),
         TEST_CASE(pool_lease_of_nothing_is_refused_and_released),
         TEST_CASE(pool_small_leases_are_copied_out_while_it_is_short),
