@@ -296,6 +296,41 @@ static void deadline_taken_back_does_not_strike(void)
     test_loop_end(loop);
 }
 
+/* K03: the deadline strikes while the operation's result waits behind more completions than one turn
+ * takes. It won: what it received must be told. Where it had not been tried, the bytes are still
+ * there. */
+static void deadline_struck_before_its_result_was_seen_does_not_hide_it(void)
+{
+    enum { AHEAD = 1100, LEN = 100 };
+    struct trial *ahead = calloc(AHEAD, sizeof *ahead);
+    struct trial receiving;
+    struct line line;
+    uint8_t data[LEN];
+
+    assert_non_null(ahead);
+    line_open(&line, test_unix_pair);
+    wire_send_stream(line.peer, LEN, 0);
+    for (int i = 0; i < AHEAD; i++) {
+        trial_init(&ahead[i], NULL, NULL);
+        assert_int_equal(gyre_op_poll(&ahead[i].op, &line.fd, POLLOUT, 0), 0);
+    }
+    trial_init(&receiving, NULL, NULL);
+    assert_int_equal(gyre_op_recv(&receiving.op, &line.fd, data, LEN, 0), 0);
+    assert_int_equal(gyre_op_set_deadline(&receiving.op, gyre_loop_now(line.loop)), 0);
+    const int32_t res = trial_end(line.loop, &receiving);
+    if (res == -ETIMEDOUT) {
+        assert_int_equal(recv(line.fd.number, data, LEN, MSG_DONTWAIT), LEN);
+    } else {
+        assert_int_equal(res, LEN);
+    }
+    wire_check(data, LEN, 0);
+    for (int i = 0; i < AHEAD; i++) {
+        assert_int_equal(trial_end(line.loop, &ahead[i]), POLLOUT);
+    }
+    free(ahead);
+    line_close(&line);
+}
+
 /* Cancel and deadline together: which of the two is told is up to the library, but only once. */
 static void cancel_and_deadline_at_once_end_once(void)
 {
@@ -520,6 +555,7 @@ int main(void)
         TEST_CASE(deadline_of_every_kind_gives_etimedout_once_and_never_early),
         TEST_CASE(deadline_of_a_timeout_gives_etimedout),
         TEST_CASE(deadline_taken_back_does_not_strike),
+        TEST_CASE(deadline_struck_before_its_result_was_seen_does_not_hide_it),
         TEST_CASE(cancel_and_deadline_at_once_end_once),
         TEST_CASE(cancel_of_operations_later_in_the_batch_ends_each_once),
         TEST_CASE(cancel_of_timeouts_due_in_the_same_turn_ends_each_once),
