@@ -1,0 +1,334 @@
+"""The mutations: mistakes of one to three lines that a person could make, each in a place where it
+would cost somebody's data, descriptors or sleep.
+
+A mutation names the function, the text in it (which must be there exactly once, however broken into
+lines) and what stands there instead. `breaks` says what is then wrong, `checks` what should notice,
+in the order in which they are tried: the simulator first, which costs the least, then tests by
+their names in the build. System calls have wrappers, whose names may change: the texts avoid them.
+"""
+
+import dataclasses
+
+SIM = ("sim-uring", "sim-epoll")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    name: str
+    breaks: str
+    function: str
+    old: str
+    new: str
+    checks: tuple
+
+
+def mutant(name, breaks, function, old, new, tests, sim=SIM):
+    return Mutant(name, breaks, function, old, new, (*sim, *tests.split()))
+
+
+CORE = [
+    mutant(
+        "starved-forgotten",
+        "receives that found no block are not tried again when one comes back",
+        "turn",
+        "gyre__op_feed_starved(loop);",
+        "",
+        "ops-pool-epoll ops-pool-uring"),
+    mutant(
+        "hold-never-ends",
+        "a receive held back by the quota does not go on when leases are given back",
+        "gyre_lease_release",
+        "gyre__fd_lent_less(owner);",
+        "",
+        "ops-pool-epoll ops-pool-uring"),
+    mutant(
+        "block-free-while-lent",
+        "a block goes back to the pool while parts of it are lent",
+        "gyre__pool_chunk_done",
+        "if (entry->leases != 0) {",
+        "if (entry->leases > 1) {",
+        "ops-pool-epoll ops-pool-uring"),
+    mutant(
+        "two-sends-at-once",
+        "an operation does not wait for the one before it: two writes may change places",
+        "take_turn",
+        "if (direction == GYRE__DIR_NONE || !(op->fd->armed & direction)) {",
+        "if (direction == GYRE__DIR_NONE || op->fd->state == GYRE__FD_OPEN) {",
+        "ops-send-epoll ops-send-uring"),
+    mutant(
+        "turn-not-handed-over",
+        "the next operation of a direction is not started when one ends",
+        "leave_fd",
+        "if (op->flags & GYRE__OP_TURN) {",
+        "if (op->flags & GYRE__OP_TURN & GYRE__OP_CANCELLED) {",
+        "ops-send-epoll ops-send-uring"),
+    mutant(
+        "close-too-early",
+        "close(2) does not wait for the last completion of the descriptor's operations",
+        "gyre__fd_step",
+        "if (fd->ops.next == &close->fd_link && close->state == GYRE__OP_QUEUED) {",
+        "if (close->state == GYRE__OP_QUEUED) {",
+        "ops-close-uring ops-close-epoll"),
+    mutant(
+        "close-cuts-writes",
+        "a flushing close shuts the socket down before the queued writes have left",
+        "gyre__fd_step",
+        "if (flushing(close) && any_writes(fd)) {",
+        "if (flushing(close) && any_writes(fd) && close->state != GYRE__OP_QUEUED) {",
+        "ops-close-epoll ops-close-uring"),
+    mutant(
+        "deadline-hides-result",
+        "an operation that won the race against its deadline says ETIMEDOUT all the same",
+        "gyre__op_outcome",
+        "if (error == -ECANCELED && (op->flags & GYRE__OP_TIMED_OUT)) {",
+        "if (op->flags & GYRE__OP_TIMED_OUT) {",
+        "ops-cancel-uring"),
+    mutant(
+        "cancel-forgets-moved-bytes",
+        "a cancelled send does not say how many bytes had left",
+        "gyre__op_outcome",
+        "if (op->done > 0 && gyre__op_continues(op)) {",
+        "if (op->done > 0 && gyre__op_continues(op) && error != -ECANCELED) {",
+        "ops-cancel-epoll ops-send-epoll ops-cancel-uring ops-send-uring"),
+    mutant(
+        "names-used-again",
+        "a name is not new when its slot is taken again: what is late reaches a stranger",
+        "gyre__slots_release",
+        "entry->generation++;",
+        "",
+        "ops-pool-epoll ops-pool-uring"),
+    mutant(
+        "shortage-not-over",
+        "an accept that ran out of descriptors is never tried again",
+        "pause_ended",
+        "gyre__op_try_later(op);",
+        "(void)op;",
+        "ops-accept-epoll ops-accept-uring"),
+    mutant(
+        "shortage-spins",
+        "an accept that is out of descriptors tries again at once, for ever",
+        "gyre__accept_recover",
+        "pause_accept(op);\n    return 0;",
+        "return 1;",
+        "ops-accept-epoll ops-accept-uring"),
+    mutant(
+        "receive-without-budget",
+        "a flooded connection receives until it is empty, and starves everything else",
+        "gyre__receive_direct",
+        "tries < TRIES_PER_TURN && bytes < BYTES_PER_TURN && op->loop->received < BYTES_OF_ALL;",
+        "bytes < INT32_MAX / 2;",
+        "net-hostile-epoll ops-recv-epoll net-pause-epoll core-contract-epoll"),
+    mutant(
+        "posts-without-budget",
+        "posts that post again keep timers and sockets from their turn",
+        "run_posts",
+        "i < POST_BUDGET && ",
+        "",
+        "core-post-epoll core-loop-epoll"),
+    mutant(
+        "post-lost-asleep",
+        "a post that comes as the loop goes to sleep does not wake it",
+        "gyre__posts_sleep",
+        "if (gyre__posts_pending(posts)) {",
+        "if (atomic_load(&posts->asleep) == 0) {",
+        "core-post-epoll core-post-uring",
+        sim=()),
+    mutant(
+        "timer-early",
+        "timers that are due within the next millisecond fire with those that are due",
+        "take_due",
+        "gyre__wheel_pop(&loop->wheel, loop->now_ns);",
+        "gyre__wheel_pop(&loop->wheel, loop->now_ns + GYRE_MSEC);",
+        "core-timer-epoll core-loop-epoll"),
+    mutant(
+        "timer-overslept",
+        "a timer that is nearer than all before it does not shorten the sleep",
+        "gyre__wheel_add",
+        "if (deadline < wheel->nearest) {",
+        "if (deadline < wheel->nearest && !wheel->nearest_known) {",
+        "core-wheel core-timer-epoll"),
+]
+
+URING = [
+    mutant(
+        "cancel-dropped",
+        "a cancel that finds the submission queue full is forgotten",
+        "gyre__uring_cancel",
+        "gyre__list_append(&gyre__uring_of(op->loop)->cancels, &op->link);",
+        "op->loop->stats.retries++;",
+        "ops-pressure-uring ops-cancel-uring"),
+    mutant(
+        "over-before-completion",
+        "a cancelled operation is called over while the kernel still has its memory",
+        "gyre__uring_cancel",
+        "if (gyre__list_empty(&op->link) && !submit_cancel(op)) {",
+        "if (gyre__list_empty(&op->link) && submit_cancel(op)) {\n"
+        "        if ((op->flags & GYRE__OP_CANCELLED) && op->state == GYRE__OP_ARMED) {\n"
+        "            gyre__op_ready(op, gyre__op_outcome(op, -ECANCELED));\n"
+        "        }\n"
+        "    } else if (gyre__list_empty(&op->link)) {",
+        "ops-cancel-uring ops-close-uring ops-recv-uring"),
+    mutant(
+        "more-ignored",
+        "a multishot accept that the kernel ended is taken to go on",
+        "accepted",
+        "if (res >= 0 && more) {",
+        "if (res >= 0 && (more || (op->flags & GYRE_MULTISHOT))) {",
+        "ops-pressure-uring ops-accept-uring-nomultishot"),
+    mutant(
+        "overflow-ends-receive",
+        "a multishot receive that an overflow ended is not armed again",
+        "deliver_slice",
+        "gyre__uring_recv_go_on(op);",
+        "gyre__uring_count_rearm(op);",
+        "ops-pressure-uring net-stream-uring ops-recv-uring"),
+    mutant(
+        "accept-loses-descriptor",
+        "a connection that an accept got although it was cancelled is dropped, its descriptor open",
+        "accepted_last",
+        "gyre__op_finish(op, res, NULL);\n        return;\n    }\n    if (!gyre__uring_has",
+        "gyre__op_finish(op, op->flags & GYRE__OP_CANCELLED ? -ECANCELED : res, NULL);\n"
+        "        return;\n    }\n    if (!gyre__uring_has",
+        "ops-accept-uring ops-cancel-uring"),
+    mutant(
+        "short-send-is-all",
+        "a transfer that the kernel cut short is taken to be whole",
+        "transferred",
+        "if (whole || cancelled) {",
+        "if (whole || cancelled || sends) {",
+        "ops-send-uring ops-msg-uring net-send-uring ops-file-uring"),
+    mutant(
+        "direct-send-is-all",
+        "what a large send by system call left over is not sent by the ring",
+        "send_direct",
+        "if (rc > 0 && gyre__op_left(op) == 0) {",
+        "if (rc > 0) {",
+        "ops-send-uring net-send-uring"),
+    mutant(
+        "block-place-wrong",
+        "slices of an incrementally filled block are looked for in the wrong place",
+        "place_of",
+        "block->used += len;",
+        "block->used = len;",
+        "ops-pool-uring ops-recv-uring"),
+    mutant(
+        "late-data-dropped",
+        "what a receive got although it was cancelled is dropped, its buffer forgotten",
+        "gyre__uring_received",
+        "if (cqe->flags & IORING_CQE_F_BUFFER) {",
+        "if ((cqe->flags & IORING_CQE_F_BUFFER) && !(op->flags & GYRE__OP_CANCELLED)) {",
+        "ops-cancel-uring ops-recv-uring net-torture-uring"),
+    mutant(
+        "starvation-is-an-error",
+        "a receive that found the kernel's ring of buffers empty ends with ENOBUFS",
+        "ended",
+        "gyre__op_starve(op);",
+        "gyre__op_finish(op, res, NULL);",
+        "ops-pool-uring ops-pressure-uring net-pause-uring"),
+]
+
+EPOLL = [
+    mutant(
+        "end-behind-short-read",
+        "a short read means empty although an end is known to be behind it: the end is lost",
+        "gyre__fd_note_received",
+        "if (got < room && !(fd->ready & GYRE__READY_END)) {",
+        "if (got < room) {",
+        "ops-recv-epoll net-stream-epoll"),
+    mutant(
+        "readiness-forgotten",
+        "a receive waits for an edge although data is known to be there",
+        "epoll_arm",
+        "else if (op->fd->ready & direction) {",
+        "else if (op->fd->ready & direction & GYRE__DIR_OUT) {",
+        "ops-recv-epoll net-pause-epoll"),
+    mutant(
+        "short-try-is-all",
+        "a send that the socket took a part of is taken to be whole",
+        "try_once",
+        "if ((size_t)rc == left) {",
+        "if ((size_t)rc <= left) {",
+        "ops-send-epoll net-send-epoll"),
+]
+
+NET = [
+    mutant(
+        "end-lost-behind-kept-data",
+        "the peer's end is not told when data was kept before it while reading was paused",
+        "hand_out_stash",
+        "if (may_tell(stream) && (stream->flags & GYRE__STREAM_ENDED)) {",
+        "if (may_tell(stream) && (stream->flags & GYRE__STREAM_ENDED) && stream->flow == NULL) {",
+        "net-pause-epoll net-pause-uring"),
+    mutant(
+        "lease-kept-at-close",
+        "data kept for a paused stream is not given back when the stream ends",
+        "gyre__flow_drop",
+        "gyre__flow_drop_stash(stream);",
+        "",
+        "net-pause-epoll net-close-epoll net-torture-epoll"),
+    mutant(
+        "closed-twice",
+        "a listener whose last stream ends while its socket is being closed is told twice",
+        "finish_listener",
+        "if (listener->state != LISTENER_WAITING || listener->count > 0) {",
+        "if (listener->state == LISTENER_LISTENING || listener->count > 0) {",
+        "net-listener-epoll net-listener-uring net-torture-uring"),
+    mutant(
+        "parked-not-closed",
+        "connections accepted above the maximum stay open when the listener closes",
+        "gyre_listener_close",
+        "close_parked(listener);",
+        "",
+        "net-listener-epoll net-listener-uring"),
+    mutant(
+        "failed-listen-leaks",
+        "a socket that could not be bound or listen is left open",
+        "open_listener",
+        "if (number >= 0) {",
+        "if (number >= 0 && rc == -EINVAL) {",
+        "net-listener-epoll"),
+    mutant(
+        "sent-bytes-repeated",
+        "of a chunk that left in part the beginning is sent again",
+        "pop_sent",
+        "chunk->data += len;",
+        "",
+        "net-send-epoll net-send-uring"),
+    mutant(
+        "close-drops-queue",
+        "a graceful close ends the sending side before what is queued has left",
+        "gyre_stream_close",
+        "if (gyre__stream_sends(stream)) {",
+        "if (gyre__stream_sends(stream) && stream->flow->sending != 0) {",
+        "net-close-epoll net-close-uring"),
+    mutant(
+        "drain-not-told",
+        "a full queue that falls past its low mark without hitting it is not told",
+        "flow_sent",
+        "weight_of(flow) <= low_of(stream)",
+        "weight_of(flow) == low_of(stream)",
+        "net-send-epoll net-send-uring"),
+    mutant(
+        "coupled-stays-held",
+        "a stream held back by its partner's full queue is not read on when that has drained",
+        "note_drained",
+        "if (stream->flow != NULL && stream->flow->coupled != NULL) {",
+        "if (stream->flow != NULL && stream->flow->coupled == stream) {",
+        "net-pause-epoll net-send-epoll"),
+    mutant(
+        "idle-not-refreshed",
+        "data that comes does not move the idle deadline",
+        "received",
+        "gyre__stream_be_active(stream);",
+        "",
+        "net-timeout-epoll"),
+    mutant(
+        "timeout-early",
+        "moments are rounded down: a stream's time is up a millisecond too early",
+        "tick_end",
+        "(tick - (uint32_t)now) + 1)",
+        "(tick - (uint32_t)now))",
+        "net-timeout-epoll"),
+]
+
+MUTANTS = CORE + URING + EPOLL + NET
