@@ -225,6 +225,35 @@ URING = [
         "gyre__op_starve(op);",
         "gyre__op_finish(op, res, NULL);",
         "ops-pool-uring ops-pressure-uring net-pause-uring"),
+    mutant(
+        "submission-dropped",
+        "an operation that finds the submission queue full never reaches the kernel",
+        "gyre__uring_submit",
+        "gyre__op_try_next_turn(op);",
+        "op->loop->stats.retries++;",
+        "ops-pressure-uring"),
+    mutant(
+        "completions-skipped",
+        "of more completions than one turn takes the rest is given back unread",
+        "gyre__ring_take",
+        "head + count);",
+        "head + ready);",
+        "ops-pressure-uring ops-cancel-uring"),
+    mutant(
+        "overflow-unseen",
+        "completions that the kernel keeps behind a full queue are not fetched by a turn that need not"
+        " wait",
+        "gyre__ring_pending",
+        "(IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)",
+        "IORING_SQ_TASKRUN",
+        "ops-pressure-uring ops-cancel-uring"),
+    mutant(
+        "poll-not-armed-again",
+        "a multishot poll that an overflow ended is not armed again: nothing wakes the loop",
+        "polled",
+        "gyre__uring_submit(op);",
+        "",
+        "ops-pressure-uring"),
 ]
 
 EPOLL = [
@@ -329,6 +358,27 @@ NET = [
         "(tick - (uint32_t)now) + 1)",
         "(tick - (uint32_t)now))",
         "net-timeout-epoll"),
+    mutant(
+        "alarm-outlives-stream",
+        "a stream's alarm stays set when the stream has ended",
+        "gyre__stream_step",
+        "if (gyre__alarm_active(&stream->recv.alarm)) {",
+        "if (gyre__alarm_active(&stream->recv.alarm) && (stream->flags & GYRE__STREAM_RESET)) {",
+        "net-timeout-epoll net-close-epoll"),
+    mutant(
+        "failure-looks-like-end",
+        "a stream that fails ends as if all had been sent: the peer takes a part for the whole",
+        "gyre__stream_fail",
+        "stream->flags |= GYRE__STREAM_RESET;",
+        "stream->flags |= GYRE__STREAM_SHUT;",
+        "net-close-epoll net-timeout-epoll net-hostile-epoll"),
+    mutant(
+        "datagrams-skipped",
+        "datagrams that the kernel did not take with the others are taken to be sent",
+        "gyre__dgram_flush",
+        "dgram_sent(dgram, scratch, rc);",
+        "dgram_sent(dgram, scratch, (int)count);",
+        "net-dgram_send-epoll"),
 ]
 
 MUTANTS = CORE + URING + EPOLL + NET

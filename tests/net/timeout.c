@@ -518,6 +518,31 @@ static void handler_switch_restarts_the_times(void)
     }
 }
 
+static void times_end_with_their_stream(void)
+{
+    for (int reset = 0; reset < 2; reset++) {
+        struct call call;
+        int number;
+
+        call_prepare(&call, test_tcp_pair, &number);
+        call.talk.handler.idle_timeout_ns = SPAN;
+        call.talk.handler.close_timeout_ns = SPAN;
+        begin(&call, number);
+        if (reset) {
+            talk_reset(&call.talk);
+        } else {
+            talk_close(&call.talk);
+            call_close_peer(&call);
+        }
+        assert_int_equal(talk_end(call.loop, &call.talk), 0);
+        memset(&call.talk.own, 0, sizeof call.talk.own); /* its memory is the caller's again */
+        trial_idle_turns(call.loop, 2 * SPAN);
+        assert_int_equal(call.talk.count[TALK_TIMEOUT], 0);
+        assert_int_equal(call.talk.count[TALK_CLOSE], 1);
+        call_end(&call);
+    }
+}
+
 /* A time of none, and one that is longer than the clock's reach, are none. */
 static void endless_timeouts_do_not_fire(void)
 {
@@ -595,6 +620,7 @@ int main(void)
         TEST_CASE(first_timeout_behind_a_long_callback_is_not_early),
         TEST_CASE(write_timeout_behind_a_long_callback_is_not_early),
         TEST_CASE(handler_switch_restarts_the_times),
+        TEST_CASE(times_end_with_their_stream),
         TEST_CASE(endless_timeouts_do_not_fire),
         TEST_CASE(times_do_not_wake_an_idle_loop),
     };

@@ -92,6 +92,26 @@ static void pressure_of_a_thousand_starts_in_one_callback_all_end(void)
     small_loop_end(swarm.loop);
 }
 
+/* Q02: nobody waits for the kernel, which alone can bring what has overflowed. */
+static void pressure_completions_arrive_in_turns_that_do_not_wait(void)
+{
+    static struct swarm swarm;
+    int pair[2];
+
+    test_unix_pair(pair);
+    swarm.loop = small_loop();
+    trial_attach(swarm.loop, &swarm.fd, pair[0]);
+    for (size_t i = 0; i < LOAD; i++) {
+        trial_init(&swarm.trials[i], count_end, &swarm);
+        assert_int_equal(gyre_op_poll(&swarm.trials[i].op, &swarm.fd, POLLOUT, 0), 0);
+    }
+    trial_turns(swarm.loop, LOAD);
+    assert_int_equal(swarm.ended, LOAD);
+    trial_close(swarm.loop, &swarm.fd);
+    close(pair[1]);
+    small_loop_end(swarm.loop);
+}
+
 static void start_sends(struct trial *trial, const struct gyre_result *result)
 {
     struct swarm *swarm = trial->context;
@@ -352,6 +372,7 @@ int main(void)
 {
     static const struct test_case cases[] = {
         TEST_CASE(pressure_of_a_thousand_starts_in_one_callback_all_end),
+        TEST_CASE(pressure_completions_arrive_in_turns_that_do_not_wait),
         TEST_CASE(pressure_of_a_thousand_sends_on_one_socket_keeps_their_order),
         TEST_CASE(pressure_of_a_thousand_completions_in_one_turn_all_arrive),
         TEST_CASE(pressure_on_multishot_receives_loses_nothing),
