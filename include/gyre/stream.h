@@ -177,8 +177,9 @@ GYRE_API GYRE_MUST_CHECK int gyre_stream_adopt(struct gyre_stream *stream, struc
  * gyre_stream_write() - queue bytes to send, copied.
  * @stream: open or connecting.  @data, @len: 0..INT32_MAX bytes; the caller's again on return.
  * Returns: bytes queued now (>= 0); -EINVAL; -ENOTCONN (not open, or being closed); -EPIPE (after
- *          gyre_stream_shutdown()); -ENOBUFS (it would exceed write_cap; nothing is queued);
- *          -ENOMEM (nothing is queued); GYRE_ETHREAD, GYRE_EFORK.
+ *          gyre_stream_shutdown(), or when a send has failed: what ends the stream is told to
+ *          on_close()); -ENOBUFS (it would exceed write_cap; nothing is queued); -ENOMEM (nothing
+ *          is queued); GYRE_ETHREAD, GYRE_EFORK.
  * Thread: loop thread only.   Limits: write_cap of the handler.
  * Source: send(2).
  */
