@@ -5,6 +5,7 @@
  */
 #include "backend/epoll/driver.h"
 #include "backend/uring/driver.h"
+#include "backend/uring/probe.h"
 #include "base/sys.h"
 #include "core/loop.h"
 
@@ -81,3 +82,10 @@ int gyre__backend_select(struct gyre_loop *loop, const struct gyre_loop_options 
     }
     return use(loop, &gyre__epoll_backend, options, refusal);
 }
+
+#if defined(GYRE_SIM)
+void gyre__backend_forget(void)
+{
+    gyre__uring_probe_forget();
+}
+#endif

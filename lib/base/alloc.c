@@ -59,12 +59,12 @@ static void *counted(void *memory)
 
 void *gyre__alloc(size_t len)
 {
-    return counted(current.alloc(len));
+    return gyre__sys_memory_refused() ? NULL : counted(current.alloc(len));
 }
 
 void *gyre__zalloc(size_t len)
 {
-    return counted(current.zalloc(len));
+    return gyre__sys_memory_refused() ? NULL : counted(current.zalloc(len));
 }
 
 void *gyre__resize(void *memory, size_t len)
@@ -72,7 +72,7 @@ void *gyre__resize(void *memory, size_t len)
     if (memory == NULL) {
         return gyre__alloc(len);
     }
-    return current.resize(memory, len);
+    return gyre__sys_memory_refused() ? NULL : current.resize(memory, len);
 }
 
 void gyre__free(void *memory)

@@ -110,6 +110,8 @@
     X(int, pthread_cond_signal, (pthread_cond_t *condition), (condition))                          \
     X(int, pthread_cond_broadcast, (pthread_cond_t *condition), (condition))                       \
     X(char *, if_indextoname, (unsigned index, char *name), (index, name))                         \
+    /* Whether the allocator has to say that there is no memory, for once. */                      \
+    X(int, memory_refused, (void), ())                                                             \
     X(char *, getenv, (const char *name), (name))                                                  \
     X(int, io_uring_queue_init_params,                                                             \
       (unsigned entries, struct io_uring *ring, struct io_uring_params *params),                   \
@@ -204,6 +206,7 @@ static inline void gyre__sys_io_uring_queue_exit(struct io_uring *ring)
 #define gyre__sys_pthread_cond_signal        pthread_cond_signal
 #define gyre__sys_pthread_cond_broadcast     pthread_cond_broadcast
 #define gyre__sys_if_indextoname             if_indextoname
+#define gyre__sys_memory_refused()           0
 #define gyre__sys_getenv                     getenv
 #define gyre__sys_io_uring_queue_init_params io_uring_queue_init_params
 #define gyre__sys_io_uring_ring_dontfork     io_uring_ring_dontfork

@@ -127,4 +127,9 @@ static inline struct gyre_op *gyre__op_on(const struct gyre_fd *fd, const struct
 /* backend/select.c: choose and start a driver. */
 int gyre__backend_select(struct gyre_loop *loop, const struct gyre_loop_options *options);
 
+#if defined(GYRE_SIM)
+/* Ask the kernel anew what it can: it will be another one. */
+void gyre__backend_forget(void);
+#endif
+
 #endif

@@ -251,3 +251,12 @@ void gyre__uring_probe(struct gyre__probe *out_probe)
     *out_probe = result;
     gyre__sys_pthread_mutex_unlock(&lock);
 }
+
+#if defined(GYRE_SIM)
+void gyre__uring_probe_forget(void)
+{
+    gyre__sys_pthread_mutex_lock(&lock);
+    known = 0;
+    gyre__sys_pthread_mutex_unlock(&lock);
+}
+#endif

@@ -14,4 +14,9 @@ struct gyre__probe {
 /* Any thread. */
 void gyre__uring_probe(struct gyre__probe *out_probe);
 
+#if defined(GYRE_SIM)
+/* The next call asks again. */
+void gyre__uring_probe_forget(void);
+#endif
+
 #endif
