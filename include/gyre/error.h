@@ -19,7 +19,8 @@ GYRE_BEGIN
     X(GYRE_EBACKEND, -4101, "GYRE_BACKEND must be auto, uring or epoll")                    \
     X(GYRE_ELOST, -4102, "the kernel lost completions; the loop cannot go on")              \
     X(GYRE_ECLOSING, -4103, "the descriptor is being closed")                               \
-    X(GYRE_EUNBLOCKED, -4104, "a signal to be watched is not blocked in this thread")
+    X(GYRE_EUNBLOCKED, -4104, "a signal to be watched is not blocked in this thread")       \
+    X(GYRE_ESIM, -4105, "the simulated run failed; gyre_sim_failure() says why")
 
 /** enum gyre_error - the codes that errno has no word for; see GYRE_ERROR_MAP for the texts. */
 enum gyre_error {

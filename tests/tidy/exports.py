@@ -1,4 +1,4 @@
-"""The shared library exports exactly the functions that the public headers declare.
+"""Each shared library exports exactly the functions that the public headers declare.
 
 The export map must agree: it names nothing that no header declares, and hides the rest.
 """
@@ -35,10 +35,10 @@ def exported(library):
     return found
 
 
-def shared_library(build):
-    """Where the build put libgyre.so, or None when it builds no shared library."""
+def shared_library(build, name):
+    """Where the build put a shared library, or None when it builds none of that name."""
     for target in common.load(build / "meson-info" / "intro-targets.json"):
-        if target["name"] == "gyre" and target["type"] == "shared library":
+        if target["name"] == name and target["type"] == "shared library":
             return pathlib.Path(target["filename"][0])
     return None
 
@@ -56,22 +56,32 @@ def map_names(text):
     return names, bool(re.search(r"local\s*:\s*\*\s*;", text))
 
 
-def check(opts):
-    if shutil.which("nm") is None:
-        raise common.Skip("nm is not installed")
-    library = (pathlib.Path(opts.library) if opts.library
-               else shared_library(pathlib.Path(opts.build)))
-    if library is None:
-        raise common.Skip("this build makes no shared library")
-    public = declared(opts.root)
+def compare(library, public):
+    """What a library exports, and what is declared for it."""
     symbols = exported(library)
     for name, (path, line) in public.items():
         if name not in symbols:
-            yield path, line, "%s() is declared but not exported; define it, or see the map" % name
+            yield path, line, "%s() is declared but not exported by %s; define it, or see the map" % (
+                name, library.name)
     for name, kind in symbols.items():
         if name not in public:
             yield library.name, 0, "%s (%s) is exported but in no public header; hide it" % (
                 name, kind)
+
+
+def check(opts):
+    if shutil.which("nm") is None:
+        raise common.Skip("nm is not installed")
+    library = (pathlib.Path(opts.library) if opts.library
+               else shared_library(pathlib.Path(opts.build), "gyre"))
+    if library is None:
+        raise common.Skip("this build makes no shared library")
+    public = declared(opts.root)
+    yield from compare(library, {name: place for name, place in public.items()
+                                 if place[0].stem != "sim"})
+    simulator = None if opts.library else shared_library(pathlib.Path(opts.build), "gyre-sim")
+    if simulator is not None:
+        yield from compare(simulator, public)
     maps = sorted((opts.root / "lib").rglob("*.map"))
     if not maps:
         yield "lib", 0, "no export map (*.map)"
