@@ -1,0 +1,197 @@
+/* What must be true of every connection, and who is told when it is not. */
+#include "fuzz.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+void broken(const char *format, ...)
+{
+    char text[256];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    gyre_sim_fail(fuzz.sim, text);
+}
+
+uint64_t chance(uint64_t limit)
+{
+    return gyre_sim_random(fuzz.sim) % limit;
+}
+
+int one_in(uint64_t limit)
+{
+    return chance(limit) == 0;
+}
+
+/* ---- bytes ---- */
+
+uint8_t content(const struct call *call, int index, uint64_t offset)
+{
+    const uint64_t place = offset + (uint64_t)call->id * 7919;
+
+    if (index == 1 && call->mode == CALL_ECHO) {
+        index = 0;
+    }
+    if (index == 0 && offset < sizeof(call->id)) {
+        return (uint8_t)(call->id >> (8 * offset));
+    }
+    return (uint8_t)(place ^ place >> 8 ^ place >> 17 ^ (unsigned)index * 0x55);
+}
+
+void fill(const struct call *call, int index, uint64_t offset, uint8_t *data, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        data[i] = content(call, index, offset + i);
+    }
+}
+
+/* ---- callbacks ---- */
+
+static const char *name_of(const struct side *side)
+{
+    static char text[32];
+
+    snprintf(text, sizeof(text), "call %u side %d", side->call->id, side->index);
+    return text;
+}
+
+void note_enter(struct side *side)
+{
+    if (side->inside) {
+        broken("%s: a callback within a callback", name_of(side));
+    }
+    if (side->closes > 0) {
+        broken("%s: a callback behind on_close()", name_of(side));
+    }
+    side->inside = 1;
+}
+
+void note_leave(struct side *side)
+{
+    side->inside = 0;
+}
+
+static void expect_open(const struct side *side, const char *what)
+{
+    if (side->opens != 1) {
+        broken("%s: %s before on_open()", name_of(side), what);
+    }
+    if (side->ending) {
+        broken("%s: %s behind close or reset", name_of(side), what);
+    }
+}
+
+void note_open(struct side *side)
+{
+    if (side->opens++ > 0) {
+        broken("%s: opened twice", name_of(side));
+    }
+}
+
+void note_data(struct side *side, const struct gyre_lease *data)
+{
+    const struct side *peer = &side->call->side[!side->index];
+
+    expect_open(side, "data");
+    if (side->paused) {
+        broken("%s: data while paused", name_of(side));
+    }
+    if (side->eofs > 0) {
+        broken("%s: data behind the end", name_of(side));
+    }
+    if (data->len == 0) {
+        broken("%s: data of no bytes", name_of(side));
+    }
+    for (size_t i = 0; i < data->len; i++) {
+        if (data->data[i] != content(side->call, peer->index, side->received + i)) {
+            broken("%s: byte %llu is wrong", name_of(side),
+                   (unsigned long long)(side->received + i));
+            return;
+        }
+    }
+    side->received += data->len;
+    if (side->received > peer->sent) {
+        broken("%s: %llu bytes received, %llu sent", name_of(side),
+               (unsigned long long)side->received, (unsigned long long)peer->sent);
+    }
+}
+
+/* The end comes behind all that was sent. A Unix socket that is reset looks as one that ended. */
+void note_eof(struct side *side)
+{
+    const struct side *peer = &side->call->side[!side->index];
+
+    expect_open(side, "the end");
+    if (side->paused) {
+        broken("%s: the end while paused", name_of(side));
+    }
+    if (side->eofs++ > 0) {
+        broken("%s: the end twice", name_of(side));
+    }
+    if (side->received != peer->sent && !(side->call->is_unix && peer->reset)) {
+        broken("%s: the end after %llu of %llu bytes", name_of(side),
+               (unsigned long long)side->received, (unsigned long long)peer->sent);
+    }
+    /* One that was never met has been shed, or its program has ended. */
+    if (peer->opens > 0 && !peer->shut && !peer->ending && !peer->reset) {
+        broken("%s: the end, but the other side goes on", name_of(side));
+    }
+}
+
+void note_close(struct side *side, int error)
+{
+    if (side->closes++ > 0) {
+        broken("%s: closed twice", name_of(side));
+    }
+    if (side->lent > 0) {
+        broken("%s: closed with %u pieces of memory not released", name_of(side), side->lent);
+    }
+    if (error > 0) {
+        broken("%s: closed with %d", name_of(side), error);
+    }
+    side->reset |= error != 0;
+}
+
+/* ---- loops ---- */
+
+void check_loop(struct gyre_loop *loop)
+{
+    struct gyre_pool_stats pool;
+
+    if (gyre_loop_pool_stats(loop, &pool) == 0 &&
+        pool.free + pool.lent + pool.in_kernel != pool.total) {
+        broken("pool: %u free, %u lent, %u in the kernel, of %u", pool.free, pool.lent,
+               pool.in_kernel, pool.total);
+    }
+}
+
+/* After each step of the run. */
+const char *check_all(void *context)
+{
+    static char text[96];
+
+    (void)context;
+    for (int i = 0; i < fuzz.program_count; i++) {
+        struct gyre_loop *loop = fuzz.program[i].loop;
+
+        if (loop != NULL) {
+            check_loop(loop);
+        }
+    }
+    for (int i = 0; i < fuzz.call_count; i++) {
+        for (int index = 0; index < 2; index++) {
+            const struct side *side = &fuzz.call[i].side[index];
+            const uint32_t cap = fuzz.handler[index].write_cap;
+
+            if (side->stream != NULL && gyre_stream_queued(side->stream) > cap) {
+                snprintf(text, sizeof(text), "call %d side %d: %zu bytes queued, the cap is %u", i,
+                         index, gyre_stream_queued(side->stream), cap);
+                return text;
+            }
+        }
+    }
+    return NULL;
+}
