@@ -154,6 +154,7 @@ int gyre__sim_uring_post_more(struct sim_request *request, int32_t res, uint32_t
     const struct sim_uring_completion completion = {
         .user_data = request->sqe.user_data, .res = res, .flags = flags | IORING_CQE_F_MORE};
 
+    flush_done(ring); /* or completions would stand in another order than what they are about */
     if (!gyre__list_empty(&ring->overflow) || !has_room(ring) ||
         gyre__sim_fault(gyre__sim_of_uring(ring), GYRE_SIM_FAULT_MULTISHOT_ENDS)) {
         return 0;
