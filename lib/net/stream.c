@@ -374,12 +374,14 @@ static void received(struct gyre_stream *stream, const struct gyre_lease *lease)
 /*
  * A socket tells its error once. If a send got it, the receive says 0, as if the peer had ended in
  * order. Linux says EPIPE to the send only if the peer's end came before the reset; so that is an
- * end, and ECONNRESET is none. Nor is EPIPE behind a send that was cut short: it may have swallowed
- * the error (tcp(7); tcp_reset() in Linux).
+ * end, and ECONNRESET is none. A send that was cut short may have swallowed the error, so behind it
+ * nothing is an end: neither with EPIPE of the next send, nor before that (tcp(7); tcp_reset() in
+ * Linux).
  */
 static void note_end(struct gyre_stream *stream, int32_t res)
 {
-    const int is_swallowed = stream->error == -EPIPE && (stream->flags & GYRE__STREAM_SHORT);
+    const int is_swallowed = (stream->error == 0 || stream->error == -EPIPE) &&
+                             (stream->flags & GYRE__STREAM_SHORT);
 
     stream->flags |= GYRE__STREAM_ENDED;
     if (res < 0) {
