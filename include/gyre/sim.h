@@ -138,6 +138,9 @@ enum gyre_sim_path {
  * @personality: the driver of all loops whose options do not name one.
  * @faults_off: 1: nothing fails by itself; there are only the faults that a script asks for. Else
  *     the seed switches on a random subset of GYRE_SIM_FAULT_MAP ("swarm").
+ * @kernel: the version of Linux that io_uring is modelled after: 601 for 6.1, 612, 618. Before 6.12
+ *     there are no incremental buffers; before 6.16 completions may stand in another order than what
+ *     they are about, by the model. 0: the seed decides; 6.18 mostly.
  * @heal_at_ns: from this moment of virtual time on nothing fails any more. 0: 10 s.
  * @end_ns: a run that lasts longer has failed: something does not come to an end. 0: 300 s.
  * @trace: called with each line of the trace, without a newline; NULL: none.
@@ -147,6 +150,7 @@ struct gyre_sim_options {
     uint64_t seed;
     enum gyre_sim_personality personality;
     int faults_off;
+    unsigned kernel;
     uint64_t heal_at_ns;
     uint64_t end_ns;
     void (*trace)(void *context, const char *line);

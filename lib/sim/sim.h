@@ -62,6 +62,9 @@ uint64_t gyre__sim_below(struct gyre_sim *sim, uint64_t limit);
 /* Whether this fault strikes now; counted as seen if it does. Never once the world is healed. */
 int gyre__sim_fault(struct gyre_sim *sim, enum gyre_sim_fault fault);
 
+/* 601 for Linux 6.1 and so on: what of its behaviour has changed since. */
+unsigned gyre__sim_kernel_version(const struct gyre_sim *sim);
+
 /* Note that a rare path was taken: for the assertions that it sometimes is. */
 void gyre__sim_sometimes(struct gyre_sim *sim, enum gyre_sim_path path);
 

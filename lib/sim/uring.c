@@ -21,7 +21,14 @@
 
 enum { WORK_MAX = 20 }; /* pieces of task work before others have a turn */
 
-#define FEATURES 0x3ffffu /* as 6.18 reports: all up to NO_IOWAIT */
+/* As the versions report. */
+#define FEATURES_618 0x3ffffu /* all up to NO_IOWAIT, 6.15 */
+#define FEATURES_601 0x1fffu  /* all up to LINKED_FILE */
+
+enum {
+    IN_ORDER_SINCE = 616, /* io_req_post_cqe() posts first what was put off; seen on 6.18 */
+    NO_IOWAIT_SINCE = 615,
+};
 #define SETUP_FLAGS                                                       \
     (IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | \
      IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN)
@@ -154,7 +161,9 @@ int gyre__sim_uring_post_more(struct sim_request *request, int32_t res, uint32_t
     const struct sim_uring_completion completion = {
         .user_data = request->sqe.user_data, .res = res, .flags = flags | IORING_CQE_F_MORE};
 
-    flush_done(ring); /* or completions would stand in another order than what they are about */
+    if (gyre__sim_kernel_version(ring->file.sim) >= IN_ORDER_SINCE) {
+        flush_done(ring); /* or completions stand in another order than what they are about */
+    }
     if (!gyre__list_empty(&ring->overflow) || !has_room(ring) ||
         gyre__sim_fault(gyre__sim_of_uring(ring), GYRE_SIM_FAULT_MULTISHOT_ENDS)) {
         return 0;
@@ -466,6 +475,11 @@ static struct sim_uring *ring_new(struct gyre_sim_process *process,
 }
 
 /* What liburing fills in after it has mapped the queues. */
+static uint32_t features_of(const struct gyre_sim *sim)
+{
+    return gyre__sim_kernel_version(sim) >= NO_IOWAIT_SINCE ? FEATURES_618 : FEATURES_601;
+}
+
 static void tell(const struct sim_uring *ring, int number, unsigned flags,
                  struct io_uring *out_ring)
 {
@@ -496,7 +510,7 @@ static void tell(const struct sim_uring *ring, int number, unsigned flags,
     out_ring->flags = flags;
     out_ring->ring_fd = number;
     out_ring->enter_ring_fd = number;
-    out_ring->features = FEATURES;
+    out_ring->features = features_of(ring->file.sim);
 }
 
 int gyre__sim_uring_setup(unsigned entries, struct io_uring *ring, struct io_uring_params *params)
@@ -517,7 +531,7 @@ int gyre__sim_uring_setup(unsigned entries, struct io_uring *ring, struct io_uri
     }
     rc = gyre__sim_fd_install(process, &made->file, 0, 1);
     if (rc >= 0) {
-        params->features = FEATURES;
+        params->features = features_of(process->host->sim);
         tell(made, rc, params->flags, ring);
         gyre__sim_trace(process->host->sim, "ring %llu: %u and %u entries",
                         (unsigned long long)made->file.id, params->sq_entries, params->cq_entries);

@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <limits.h>
 
-enum { PAGE = 4096, ENTRIES_MAX = 32768 };
+enum { PAGE = 4096, ENTRIES_MAX = 32768, INCREMENTAL_SINCE = 612 };
 
 static struct sim_uring_group *group_of(struct sim_uring *ring, uint16_t id)
 {
@@ -33,6 +33,10 @@ static int check(struct sim_uring *ring, const struct gyre__buf_reg *registratio
     }
     if (registration->flags & ~GYRE__PBUF_RING_INC) {
         return gyre__sim_uring_unmodelled(ring, "a flag of a buffer ring");
+    }
+    if (registration->flags != 0 &&
+        gyre__sim_kernel_version(gyre__sim_of_uring(ring)) < INCREMENTAL_SINCE) {
+        return -EINVAL;
     }
     if (registration->ring_addr == 0) {
         return -EFAULT;

@@ -54,6 +54,18 @@ static int refuse(int error, const char *what)
     return GYRE_ENOURING;
 }
 
+static const char *reason(int error)
+{
+    switch (error) {
+    case -EINVAL:
+        return "off: this kernel does not have it";
+    case -EILSEQ:
+        return "off: this kernel does not tell whose bytes are where";
+    default:
+        return gyre_strerror(error);
+    }
+}
+
 /* In words, for each feature, whether it is on and why not. */
 static void explain(struct gyre__uring *uring, const struct gyre__probe *probe, uint32_t off)
 {
@@ -63,8 +75,7 @@ static void explain(struct gyre__uring *uring, const struct gyre__probe *probe, 
         } else if (off & (1u << i)) {
             uring->why[i] = "off: switched off by the options, or needs one that is";
         } else {
-            uring->why[i] = probe->why[i] == -EINVAL ? "off: this kernel does not have it"
-                                                     : gyre_strerror(probe->why[i]);
+            uring->why[i] = reason(probe->why[i]);
         }
     }
 }
