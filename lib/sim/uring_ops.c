@@ -8,6 +8,7 @@
  *
  * The system calls themselves, with their faults, are kernel.c's.
  */
+#include "sim/tcp.h"
 #include "sim/uring.h"
 
 #include <errno.h>
@@ -167,9 +168,7 @@ static int bytes_left(const struct sim_request *request)
         return -1;
     }
     if (left == 0 && socket->family != AF_UNIX) {
-        const uint32_t events = file->ops->poll(request->file);
-
-        return (events & EPOLLRDHUP) != 0 && (events & EPOLLERR) == 0;
+        left = gyre__sim_tcp_of(gyre__sim_socket_of(request->file))->done;
     }
     return left;
 }
