@@ -10,6 +10,17 @@
 #ifndef GYRE_BASE_SYS_H
 #define GYRE_BASE_SYS_H
 
+/* Tell the processor that this is a spin: it leaves the other hardware thread more room. */
+static inline int gyre__relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+    return 0;
+}
+
 #if defined(GYRE_SIM)
 
 #include <fcntl.h>
@@ -110,6 +121,7 @@
     X(int, pthread_cond_signal, (pthread_cond_t *condition), (condition))                          \
     X(int, pthread_cond_broadcast, (pthread_cond_t *condition), (condition))                       \
     X(char *, if_indextoname, (unsigned index, char *name), (index, name))                         \
+    X(int, relax, (void), ())                                                                      \
     /* Whether the allocator has to say that there is no memory, for once. */                      \
     X(int, memory_refused, (void), ())                                                             \
     X(char *, getenv, (const char *name), (name))                                                  \
@@ -206,6 +218,7 @@ static inline void gyre__sys_io_uring_queue_exit(struct io_uring *ring)
 #define gyre__sys_pthread_cond_signal        pthread_cond_signal
 #define gyre__sys_pthread_cond_broadcast     pthread_cond_broadcast
 #define gyre__sys_if_indextoname             if_indextoname
+#define gyre__sys_relax                      gyre__relax
 #define gyre__sys_memory_refused()           0
 #define gyre__sys_getenv                     getenv
 #define gyre__sys_io_uring_queue_init_params io_uring_queue_init_params

@@ -222,16 +222,6 @@ static uint64_t wait_until(struct gyre_loop *loop)
     return next <= loop->now_ns ? 0 : next;
 }
 
-/* Tell the processor that this is a spin: it leaves the other hardware thread more room. */
-static void relax(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 /* Look for work without sleeping, for a while. Returns 1 if there is some. */
 static int busy_poll(struct gyre_loop *loop, uint64_t deadline_ns)
 {
@@ -244,7 +234,7 @@ static int busy_poll(struct gyre_loop *loop, uint64_t deadline_ns)
             if (loop->backend->peek(loop) || gyre__posts_pending(&loop->posts)) {
                 return 1;
             }
-            relax();
+            gyre__sys_relax();
         }
     } while (gyre__clock_now() < end);
     return 0;

@@ -17,6 +17,7 @@
 enum {
     CALL_NS = 200, /* a system call, and up to twice as much */
     CLOCK_NS = 25, /* reading the clock is none */
+    RELAX_NS = 100,
     CALLS_AT_A_STRETCH = 512,
     IDLE_WAITS_MAX =
         20000, /* a thread that asks so often whether there is work, and there is not */
@@ -1032,6 +1033,13 @@ static char *call_if_indextoname(unsigned index, char *name)
     return index == 1 ? memcpy(name, "lo", sizeof("lo")) : NULL;
 }
 
+/* A spin that would be a thousand steps of the processor is one of ours. */
+static int call_relax(void)
+{
+    gyre__sim_spend(sim_of_caller(), RELAX_NS);
+    return 0;
+}
+
 static int call_memory_refused(void)
 {
     return fault(GYRE_SIM_FAULT_ALLOC_FAILS);
@@ -1158,6 +1166,7 @@ const struct gyre__kernel gyre__sim_kernel = {
     .pthread_cond_signal = call_pthread_cond_signal,
     .pthread_cond_broadcast = call_pthread_cond_broadcast,
     .if_indextoname = call_if_indextoname,
+    .relax = call_relax,
     .memory_refused = call_memory_refused,
     .getenv = call_getenv,
     .io_uring_queue_init_params = call_ring_init,

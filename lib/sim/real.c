@@ -108,6 +108,7 @@ const struct gyre__kernel gyre__real_kernel = {
     .pthread_cond_signal = pthread_cond_signal,
     .pthread_cond_broadcast = pthread_cond_broadcast,
     .if_indextoname = if_indextoname,
+    .relax = gyre__relax,
     .memory_refused = real_memory_refused,
     .getenv = getenv,
     .io_uring_queue_init_params = io_uring_queue_init_params,
