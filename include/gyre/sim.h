@@ -63,13 +63,12 @@ enum gyre_sim_personality {
     X(SOCKET_ENOBUFS, "socket.enobufs", 10000, "socket: no memory")                               \
     X(RECV_SHORT, "recv.short", 200000, "recv: fewer bytes than there are")                       \
     X(RECV_AGAIN, "recv.eagain", 20000, "recv: woken for nothing")                                \
-    X(RECV_RESET, "recv.econnreset", 3000, "recv: the connection is reset")                       \
+    X(RECV_RESET, "recv.econnreset", 2000, "recv: the connection is reset")                       \
     X(RECV_ENOMEM, "recv.enomem", 3000, "recv: no memory")                                        \
     X(RECV_ENOBUFS, "recv.enobufs", 20000, "recv: no buffer, although there are some (io_uring)") \
     X(SEND_SHORT, "send.short", 200000, "send: fewer bytes than there is room for")               \
     X(SEND_AGAIN, "send.eagain", 50000, "send: no room for a moment")                             \
-    X(SEND_RESET, "send.econnreset", 3000, "send: the connection is reset")                       \
-    X(SEND_EPIPE, "send.epipe", 3000, "send: the peer takes no more")                             \
+    X(SEND_RESET, "send.econnreset", 2000, "send: the connection is reset")                       \
     X(SEND_ENOBUFS, "send.enobufs", 5000, "send: no memory for packets (datagrams)")              \
     X(CALL_EINTR, "call.eintr", 20000, "a call is interrupted by a signal")                       \
     X(OPTION_FAILS, "setsockopt.enobufs", 5000, "setsockopt: no memory")                          \

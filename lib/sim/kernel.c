@@ -70,7 +70,15 @@ static struct sim_socket *socket_of(int number, int *out_error)
 
 /* ---- transfers, with the faults of theirs; also for io_uring ---- */
 
-static int send_fault(const struct sim_socket *socket)
+/* The connection is reset just before. What that means for the call is the protocol's to say. */
+static void break_sometimes(struct sim_socket *socket, enum gyre_sim_fault which)
+{
+    if (socket->type == SOCK_STREAM && socket->family != AF_UNIX && fault(which)) {
+        gyre__sim_tcp_break(socket);
+    }
+}
+
+static int send_fault(struct sim_socket *socket)
 {
     const int connected = socket->type == SOCK_STREAM;
 
@@ -80,6 +88,7 @@ static int send_fault(const struct sim_socket *socket)
     if (!connected && fault(GYRE_SIM_FAULT_SEND_ENOBUFS)) {
         return -ENOBUFS;
     }
+    break_sometimes(socket, GYRE_SIM_FAULT_SEND_RESET);
     return 0;
 }
 
@@ -201,6 +210,7 @@ ssize_t gyre__sim_do_recv(struct sim_file *file, struct msghdr *msg, int flags)
         nudge_later(file, EPOLLIN | EPOLLRDNORM);
         return -ENOMEM;
     }
+    break_sometimes(socket, GYRE_SIM_FAULT_RECV_RESET);
     if (socket->type == SOCK_STREAM && !(flags & MSG_PEEK)) {
         const size_t part = shortened(len, GYRE_SIM_FAULT_RECV_SHORT);
 

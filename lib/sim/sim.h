@@ -214,6 +214,8 @@ ssize_t gyre__sim_socket_write(struct sim_file *file, const struct iovec *pieces
 
 /* The protocols; each sets what the family needs. */
 int gyre__sim_tcp_make(struct gyre_sim_host *host, int family, struct sim_socket **out_socket);
+/* As a broken router would: both ends are reset. */
+void gyre__sim_tcp_break(struct sim_socket *socket);
 int gyre__sim_udp_make(struct gyre_sim_host *host, int family, struct sim_socket **out_socket);
 int gyre__sim_unix_make(struct gyre_sim_host *host, int type, struct sim_socket **out_socket);
 int gyre__sim_unix_pair(struct gyre_sim_host *host, int type, struct sim_socket *out_pair[2]);

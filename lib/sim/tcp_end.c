@@ -1085,6 +1085,15 @@ static void break_connection(struct sim_connection *connection)
     settle(connection);
 }
 
+void gyre__sim_tcp_break(struct sim_socket *socket)
+{
+    struct sim_end *end = gyre__sim_tcp_of(socket)->end;
+
+    if (end != NULL && end->state == SIM_END_OPEN) {
+        break_connection(end->connection);
+    }
+}
+
 /* The next of a host's ends that is of another connection: both may be on the list. */
 static struct gyre_link *next_connection(const struct gyre_link *head, const struct sim_end *end)
 {

@@ -323,16 +323,35 @@ int gyre__sim_thread_join(struct sim_thread *thread, void **out_result)
     return 0;
 }
 
+static int holds(const struct sim_thread *thread, const pthread_mutex_t *mutex)
+{
+    for (int i = 0; i < SIM_MUTEXES_MAX; i++) {
+        if (thread->holds[i] == mutex && thread->state != SIM_THREAD_ENDED) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* In any process: what a program keeps in static memory, all programs of the world share. */
 static struct sim_thread *holder_of(const pthread_mutex_t *mutex)
 {
-    struct gyre_link *threads = &self->process->threads;
+    const struct gyre_link *hosts = &self->process->host->sim->hosts;
 
-    for (struct gyre_link *link = threads->next; link != threads; link = link->next) {
-        struct sim_thread *thread = gyre_container_of(link, struct sim_thread, link);
+    for (struct gyre_link *host = hosts->next; host != hosts; host = host->next) {
+        const struct gyre_link *processes =
+            &gyre_container_of(host, struct gyre_sim_host, link)->processes;
 
-        for (int i = 0; i < SIM_MUTEXES_MAX; i++) {
-            if (thread->holds[i] == mutex) {
-                return thread;
+        for (struct gyre_link *link = processes->next; link != processes; link = link->next) {
+            const struct gyre_link *threads =
+                &gyre_container_of(link, struct gyre_sim_process, link)->threads;
+
+            for (struct gyre_link *next = threads->next; next != threads; next = next->next) {
+                struct sim_thread *thread = gyre_container_of(next, struct sim_thread, link);
+
+                if (holds(thread, mutex)) {
+                    return thread;
+                }
             }
         }
     }

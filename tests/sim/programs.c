@@ -131,11 +131,29 @@ static void tick_again(struct program *program)
     }
 }
 
+/* All that a program has say something in one turn. */
+static void burst(const struct program *program)
+{
+    const int index = program == &fuzz.program[0];
+
+    for (int i = 0; i < fuzz.call_count; i++) {
+        struct side *side = &fuzz.call[i].side[index];
+
+        if (side->stream != NULL && gyre_stream_loop(side->stream) == program->loop &&
+            (index == 0 || side->call->mode == CALL_PATTERN)) {
+            side_write(side, 1 + chance(200));
+        }
+    }
+}
+
 static void on_tick(struct gyre_timer *timer)
 {
     struct program *program = gyre_container_of(timer, struct program, tick);
 
-    switch (chance(4)) {
+    switch (chance(5)) {
+    case 4:
+        burst(program);
+        break;
     case 0:
         if (gyre_loop_post(program->loop, on_post, program) == 0) {
             program->posts_out++;

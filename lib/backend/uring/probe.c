@@ -175,7 +175,7 @@ static int try_order(struct gyre__ring *ring, const int first[2], const int seco
         return rc;
     }
     if (gyre__ring_take(ring, cqes, 2) != 2 || cqes[0].user_data != (uint64_t)first[0] ||
-        memcmp(memory.buffers[0], "ab", 2) != 0) {
+        !(cqes[1].flags & IORING_CQE_F_MORE) || memcmp(memory.buffers[0], "ab", 2) != 0) {
         return -EILSEQ;
     }
     return 0;
