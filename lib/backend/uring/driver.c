@@ -48,6 +48,34 @@ static int gives_up(struct gyre_op *op)
     return ++op->result > GYRE__ZEROES_MAX;
 }
 
+/*
+ * The kernel goes on with a send by itself (MSG_WAITALL) until something ends it, and what that was
+ * it does not say when some bytes have left: an error of the socket is used up. The next send tells,
+ * so it is made at once: the result of a receive that stands behind this completion means something
+ * else after an error than before.
+ */
+static void cut_short(struct gyre_op *op)
+{
+    const int rc = gyre__kind_of(op)->attempt(op);
+
+    op->loop->stats.syscalls++;
+    if (rc > 0) {
+        gyre__op_advance(op, (size_t)rc);
+    }
+    if (rc < 0 && rc != GYRE__NOT_YET) {
+        gyre__op_finish(op, gyre__op_outcome(op, rc), NULL);
+    } else if (gyre__op_left(op) == 0) {
+        gyre__op_finish(op, (int32_t)op->done, NULL);
+    } else {
+        gyre__uring_submit(op);
+    }
+}
+
+static int is_send(const struct gyre_op *op)
+{
+    return op->kind == GYRE_OP_SEND || op->kind == GYRE_OP_SENDMSG;
+}
+
 /* A transfer or a single result. */
 static void transferred(struct gyre_op *op, int32_t res)
 {
@@ -66,7 +94,11 @@ static void transferred(struct gyre_op *op, int32_t res)
             return;
         }
         op->loop->stats.retries++;
-        gyre__uring_submit(op);
+        if (is_send(op)) {
+            cut_short(op);
+        } else {
+            gyre__uring_submit(op);
+        }
     } else if (cancelled && is_unfinished(res)) {
         gyre__op_finish(op, gyre__op_outcome(op, -ECANCELED), NULL);
     } else if (!cancelled && is_interrupt(res)) {
