@@ -504,7 +504,9 @@ static int call_setsockopt(int number, int level, int name, const void *value, s
 
     enter();
     socket = socket_of(number, &rc);
-    if (rc == 0 && fault(GYRE_SIM_FAULT_OPTION_FAILS)) {
+    /* Not SO_LINGER: Linux notes it in two fields, and cannot fail to. */
+    if (rc == 0 && (level != SOL_SOCKET || name != SO_LINGER) &&
+        fault(GYRE_SIM_FAULT_OPTION_FAILS)) {
         rc = -ENOBUFS;
     }
     return (int)outcome(rc < 0 ? rc : gyre__sim_socket_set(socket, level, name, value, len));
