@@ -75,8 +75,8 @@ enum gyre_sim_personality {
     X(EPOLL_CTL_ENOMEM, "epoll_ctl.enomem", 5000, "epoll_ctl: no memory")                         \
     X(EPOLL_SPURIOUS, "epoll.spurious", 20000, "an event without a reason")                       \
     X(ENTER_EINTR, "enter.eintr", 20000, "waiting is interrupted by a signal")                    \
-    X(ENTER_EAGAIN, "enter.eagain", 10000, "io_uring_enter: no memory for requests")              \
-    X(ENTER_EBUSY, "enter.ebusy", 10000, "io_uring_enter: completions have overflowed")           \
+    X(ENTER_EAGAIN, "enter.eagain", 50000, "io_uring_enter: no memory for requests")              \
+    X(ENTER_EBUSY, "enter.ebusy", 50000, "io_uring_enter: completions have overflowed")           \
     X(ENTER_PARTIAL, "enter.partial", 20000, "io_uring_enter takes only some of the entries")     \
     X(MULTISHOT_ENDS, "multishot.end", 30000, "a multishot request ends by itself")               \
     X(COMPLETION_LATE, "completion.late", 100000, "a completion comes later")                     \

@@ -9,8 +9,10 @@
 #include <gyre/sim.h>
 
 enum {
-    CALLS_MAX = 48, /* connections of a run */
-    HELD_MAX = 4,   /* leases that one side retains */
+    CALLS_MAX = 84, /* connections of a run */
+    CALLS_EACH = 6, /* of a client, mostly */
+    CALLS_CROWD = 12,
+    HELD_MAX = 4, /* leases that one side retains */
     PROGRAMS_MAX = 8,
 };
 
@@ -90,6 +92,7 @@ struct fuzz {
     int call_count;
     struct gyre_stream_handler handler[2]; /* of each index */
     struct gyre_loop_options loop_options;
+    int crowd; /* many connections at once, on small queues */
     int healed;
     uint64_t heal_at_ns;
     size_t live_before;
@@ -114,6 +117,7 @@ void note_open(struct side *side);
 void note_data(struct side *side, const struct gyre_lease *data);
 void note_eof(struct side *side);
 void note_close(struct side *side, int error);
+void check_call(const struct call *call);
 void note_enter(struct side *side);
 void note_leave(struct side *side);
 void check_loop(struct gyre_loop *loop);

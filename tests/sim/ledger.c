@@ -119,7 +119,18 @@ void note_data(struct side *side, const struct gyre_lease *data)
     }
 }
 
-/* The end comes behind all that was sent. A Unix socket that is reset looks as one that ended. */
+static void check_end_of_data(const struct side *side)
+{
+    const struct side *peer = &side->call->side[!side->index];
+
+    if (side->received != peer->sent) {
+        broken("%s: the end after %llu of %llu bytes", name_of(side),
+               (unsigned long long)side->received, (unsigned long long)peer->sent);
+    }
+}
+
+/* The end comes behind all that was sent. A Unix socket that is reset looks as one that ended, and
+ * its side is told later: see check_call(). */
 void note_eof(struct side *side)
 {
     const struct side *peer = &side->call->side[!side->index];
@@ -131,13 +142,29 @@ void note_eof(struct side *side)
     if (side->eofs++ > 0) {
         broken("%s: the end twice", name_of(side));
     }
-    if (side->received != peer->sent && !(side->call->is_unix && peer->reset)) {
-        broken("%s: the end after %llu of %llu bytes", name_of(side),
-               (unsigned long long)side->received, (unsigned long long)peer->sent);
+    if (side->call->is_unix) {
+        return;
     }
+    check_end_of_data(side);
     /* One that was never met has been shed, or its program has ended. */
     if (peer->opens > 0 && !peer->shut && !peer->ending && !peer->reset) {
         broken("%s: the end, but the other side goes on", name_of(side));
+    }
+}
+
+/* When all is over. */
+void check_call(const struct call *call)
+{
+    for (int index = 0; index < 2; index++) {
+        const struct side *side = &call->side[index];
+        const struct side *peer = &call->side[!index];
+
+        if (side->opens > 0 && side->closes == 0) {
+            broken("%s: never closed", name_of(side));
+        }
+        if (side->eofs > 0 && peer->closes > 0 && !peer->reset) {
+            check_end_of_data(side);
+        }
     }
 }
 

@@ -131,10 +131,11 @@ static void tick_again(struct program *program)
     }
 }
 
-/* All that a program has say something in one turn. */
+/* All that a program has say something in one turn, or a part of them end. */
 static void burst(const struct program *program)
 {
     const int index = program == &fuzz.program[0];
+    const int ends = one_in(8);
 
     for (int i = 0; i < fuzz.call_count; i++) {
         struct side *side = &fuzz.call[i].side[index];
@@ -142,6 +143,9 @@ static void burst(const struct program *program)
         if (side->stream != NULL && gyre_stream_loop(side->stream) == program->loop &&
             (index == 0 || side->call->mode == CALL_PATTERN)) {
             side_write(side, 1 + chance(200));
+            if (ends && one_in(2)) {
+                side_close(side);
+            }
         }
     }
 }
@@ -336,7 +340,7 @@ static void on_dial(struct gyre_timer *timer)
 
     begin_call(program, &fuzz.call[program->first_call + dialer->next++]);
     if (dialer->next < program->call_count) {
-        const uint64_t span = one_in(3) ? 0 : chance(300 * GYRE_MSEC);
+        const uint64_t span = fuzz.crowd || one_in(3) ? 0 : chance(300 * GYRE_MSEC);
 
         if (gyre_timer_start(timer, span) < 0) {
             broken("a timer does not start");
