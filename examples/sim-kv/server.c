@@ -330,8 +330,18 @@ static void on_signal(struct gyre_signal *watcher, const struct signalfd_siginfo
     struct kv_server *server = gyre_container_of(watcher, struct kv_server, signals);
 
     (void)info;
-    gyre_signal_close(watcher, NULL);
     gyre_listener_drain(&server->listener);
+    gyre_signal_close(watcher, NULL);
+}
+
+/* Also when it has ended by itself, because the kernel had no memory for it: then nothing can wait
+ * for signals any more, or the program would go on and serve nobody. */
+static void on_listener_close(struct gyre_listener *listener, int error)
+{
+    struct kv_server *server = gyre_container_of(listener, struct kv_server, listener);
+
+    server->error = error;
+    gyre_signal_close(&server->signals, NULL);
 }
 
 static int listen_on(struct kv_server *server, struct gyre_loop *loop)
@@ -339,6 +349,7 @@ static int listen_on(struct kv_server *server, struct gyre_loop *loop)
     const struct gyre_listener_options options = {
         .handler = &handler,
         .ext_size = sizeof(struct session),
+        .on_close = on_listener_close,
         .max_connections = server->clients_max != 0 ? server->clients_max : 1000,
     };
     struct gyre_addr address;
@@ -385,11 +396,12 @@ int kv_server_run(struct kv_server *server)
     if (rc < 0) {
         return rc;
     }
+    server->error = 0;
     kv_store_init(&server->store, server->keys_max != 0 ? server->keys_max : 100000,
                   server->bytes_max != 0 ? server->bytes_max : 64u << 20);
     started = start(server, loop);
     rc = gyre_loop_run(loop, GYRE_RUN_DEFAULT); /* also what failed has something to close */
     kv_store_end(&server->store);
     gyre_loop_destroy(loop);
-    return started < 0 ? started : rc;
+    return started < 0 ? started : rc < 0 ? rc : server->error;
 }

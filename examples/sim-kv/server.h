@@ -36,6 +36,7 @@ struct kv_server {
     struct gyre_listener listener;
     struct gyre_signal signals;
     struct kv_store store;
+    int error; /* what ended the listener */
 };
 
 /*
