@@ -16,14 +16,21 @@
 
 enum { BUFFER_LEN = 4096, BUFFERS = 2, ENTRIES = 8, ROUND_TRIP_TURNS = 16 };
 
+/* A simulated world is its thread's own, and so is what is known of its kernel. */
+#if defined(GYRE_SIM)
+#define PER_KERNEL static _Thread_local
+#else
+#define PER_KERNEL static
+#endif
+
 /* static: no heap to go wrong with. Written by one thread at a time, until it is known. */
-static struct gyre__probe result;
-static int known;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct {
+PER_KERNEL struct gyre__probe result;
+PER_KERNEL int known;
+PER_KERNEL struct {
     _Alignas(BUFFER_LEN) uint8_t ring[BUFFER_LEN]; /* a buffer ring must be page aligned */
     uint8_t buffers[BUFFERS][BUFFER_LEN];
 } memory;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void refused(int error, const char *what)
 {
