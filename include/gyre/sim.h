@@ -159,7 +159,7 @@ struct gyre_sim_options {
 /**
  * gyre_sim_create() - a world without hosts, at virtual time 0 (CLOCK_MONOTONIC begins at 1,000 s).
  * @out_sim: set on success.  @options: NULL for the defaults.
- * Returns: 0, -EINVAL, -ENOMEM, or -EBUSY when the calling thread has a world already.
+ * Returns: 0, -EINVAL (no such personality), -ENOMEM, or -EBUSY when the calling thread has a world already.
  * Ownership: gyre_sim_destroy() ends it.   Thread: any; the world is the caller's from then on.
  * Source: docs/simulation.md.
  */
@@ -290,7 +290,7 @@ GYRE_API void gyre_sim_partition(struct gyre_sim_host *a, struct gyre_sim_host *
  * gyre_sim_reset() - reset TCP connections of a host, as a broken router would: both ends see
  * ECONNRESET.
  * @host: whose.  @port: only those with this port at either end; 0: all.
- * Returns: how many.
+ * Returns: how many, or -EINVAL.
  * Thread: the world's.
  * Source: docs/simulation.md.
  */

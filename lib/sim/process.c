@@ -183,6 +183,9 @@ static int add_address(struct gyre_sim_host *host, const char *text, size_t len)
     if (rc < 0) {
         return rc;
     }
+    if (gyre__sim_host_has(host, &addr.any)) {
+        return -EADDRINUSE; /* named twice */
+    }
     for (struct gyre_link *link = host->sim->hosts.next; link != &host->sim->hosts;
          link = link->next) {
         if (gyre__sim_host_has(gyre_container_of(link, struct gyre_sim_host, link), &addr.any)) {
@@ -195,15 +198,17 @@ static int add_address(struct gyre_sim_host *host, const char *text, size_t len)
 
 static int add_addresses(struct gyre_sim_host *host, const char *text)
 {
-    int rc = 0;
+    int rc;
 
-    while (rc == 0 && *text != '\0') {
+    for (;; text++) {
         const size_t len = strcspn(text, ",");
 
         rc = add_address(host, text, len);
-        text += len + (text[len] == ',');
+        text += len;
+        if (rc < 0 || *text == '\0') {
+            return rc;
+        }
     }
-    return rc;
 }
 
 int gyre_sim_host_create(struct gyre_sim *sim, const char *name, const char *address,

@@ -1108,9 +1108,13 @@ static struct gyre_link *next_connection(const struct gyre_link *head, const str
 
 int gyre_sim_reset(struct gyre_sim_host *host, unsigned port)
 {
-    struct gyre_link *const ends = &host->connections;
+    struct gyre_link *ends;
     int count = 0;
 
+    if (host == NULL) {
+        return -EINVAL;
+    }
+    ends = &host->connections;
     for (struct gyre_link *link = ends->next, *next; link != ends; link = next) {
         struct sim_end *end = gyre_container_of(link, struct sim_end, link);
         const int open = end->state == SIM_END_OPEN || end->state == SIM_END_SYN_SENT ||

@@ -301,7 +301,8 @@ int gyre__sim_file_await(struct sim_file *file, uint32_t events, uint64_t deadli
 void gyre_sim_sleep(uint64_t duration_ns)
 {
     struct gyre_sim *sim = self->process->host->sim;
-    const uint64_t until = sim->now_ns + duration_ns;
+    const uint64_t until =
+        duration_ns < UINT64_MAX - sim->now_ns ? sim->now_ns + duration_ns : UINT64_MAX;
 
     while (sim->now_ns < until) {
         gyre__sim_thread_sleep(until);

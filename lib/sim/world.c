@@ -312,7 +312,7 @@ int gyre_sim_create(struct gyre_sim **out_sim, const struct gyre_sim_options *op
     static const struct gyre_sim_options defaults;
     struct gyre_sim *sim;
 
-    if (out_sim == NULL) {
+    if (out_sim == NULL || (options != NULL && (unsigned)options->personality > GYRE_SIM_EPOLL)) {
         return -EINVAL;
     }
     if (world != NULL) {
