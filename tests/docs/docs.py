@@ -5,6 +5,9 @@
                              static library, and run once for each driver. It has to end by itself
                              with 0. One that prints "listening on 127.0.0.1:PORT" is a server: it
                              has to send back what it gets, and is ended by SIGTERM to its pid.
+      ... that includes      a simulation: linked with libgyre-sim instead, and run once, since the
+      <gyre/sim.h>           program chooses the driver. Skipped where that library is not built.
+      ```c ends with N       the program has to end with N.
       ```c without           declarations and functions, compiled at file scope behind PREAMBLE
       `lib/core/op.c`        a file or directory of the repository
       `gyre_op_send()`       a name that the public headers, the library or the tests have
@@ -39,6 +42,8 @@ PREAMBLE = "".join("#include <%s>\n" % name for name in (
 STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror")
 FENCE = re.compile(r"^( *)(```+|~~~+)[ ]*([\w+-]*)[^\n]*\n(.*?)^\1\2[ ]*$", re.M | re.S)
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
+STATUS = re.compile(r"^ *[`~]+ *c ends with (\d+)$", re.M)
+SIMULATION = re.compile(r"^#include <gyre/sim\.h>$", re.M)
 CODE = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"(?:bench|docs|examples|include|lib|tests)/[\w./-]*[\w/]$")
 NAME = re.compile(r"\b(?:gyre_\w+|GYRE_\w+)")
@@ -53,9 +58,10 @@ class Tap:
     def __init__(self):
         self.count = 0
 
-    def case(self, name, problems):
+    def case(self, name, problems, skipped=""):
         self.count += 1
-        print("%s %d - %s" % ("not ok" if problems else "ok", self.count, name), flush=True)
+        print("%s %d - %s%s" % ("not ok" if problems else "ok", self.count, name,
+                                skipped and " # SKIP " + skipped), flush=True)
         for problem in problems:
             for line in str(problem).rstrip().split("\n"):
                 print("# " + line, flush=True)
@@ -96,12 +102,13 @@ class Library:
                                text=True, check=False)
         found = shlex.split(uring.stdout) if uring.returncode == 0 else ["-luring"]
         self.link = [opts.library, *found, "-pthread"]
+        self.link_sim = [opts.sim_library, *found, "-pthread"] if opts.sim_library else None
 
-    def compile(self, source, output, more=()):
+    def compile(self, source, output, more=(), simulated=False):
         """Returns the compiler's complaint, or None."""
         command = [*self.compiler, *STRICT, *more, *self.flags, "-o", str(output), str(source)]
         if "-c" not in more:
-            command += self.link
+            command += self.link_sim if simulated else self.link
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         return None if result.returncode == 0 else result.stderr or "the compiler failed"
 
@@ -145,9 +152,9 @@ def first_line(process):
         signal.signal(signal.SIGALRM, guard)
 
 
-def run(program, backend):
-    """Run a program on a driver. Returns what is wrong, or None."""
-    env = dict(os.environ, GYRE_BACKEND=backend)
+def run(program, status, **variables):
+    """Run a program, which is to end with a status. Returns what is wrong, or None."""
+    env = dict(os.environ, **variables)
     with subprocess.Popen([str(program)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, env=env,
                           preexec_fn=die_with_parent) as process:
@@ -164,43 +171,57 @@ def run(program, backend):
         finally:
             if process.poll() is None:
                 process.kill()
-        expected = -signal.SIGTERM if ready else 0
+        expected = -signal.SIGTERM if ready else status
         if problem is None and process.returncode != expected:
             problem = "ended with %d\n%s" % (process.returncode, errors.decode(errors="replace"))
         return problem
 
 
-def check_block(library, scratch, text):
+def check_block(library, scratch, text, status):
     """Compile a block; run it if it is a program. Returns the list of problems."""
     is_program = re.search(r"\bint main\(", text) is not None
+    simulated = is_program and SIMULATION.search(text) is not None
     source = scratch / "block.c"
     source.write_text(text if is_program else PREAMBLE + text, encoding="utf-8")
     more = () if is_program else ("-c", "-Wno-unused-function", "-Wno-unused-variable")
-    complaint = library.compile(source, scratch / "block", more)
+    complaint = library.compile(source, scratch / "block", more, simulated)
     if complaint is not None:
         return [complaint]
     if not is_program:
         return []
+    if simulated:  # what a run that fails has lost is not looked for
+        problem = run(scratch / "block", status, ASAN_OPTIONS="detect_leaks=0")
+        return [problem] if problem is not None else []
     found = []
     for backend in ("auto", "epoll"):
-        problem = run(scratch / "block", backend)
+        problem = run(scratch / "block", status, GYRE_BACKEND=backend)
         if problem is not None:
             found.append("GYRE_BACKEND=%s: %s" % (backend, problem))
     return found
 
 
+def check_page_code(tap, library, page, root):
+    text = read(page)
+    for match in FENCE.finditer(text):
+        code = match.group(4)
+        if match.group(3) != "c":
+            continue
+        line = text.count("\n", 0, match.start()) + 1
+        what = "runs" if re.search(r"\bint main\(", code) else "compiles"
+        name = "%s:%d %s" % (page.relative_to(root), line, what)
+        status = STATUS.match(match.group())
+        if what == "runs" and SIMULATION.search(code) and library.link_sim is None:
+            tap.case(name, [], "libgyre-sim is not built")
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            tap.case(name, check_block(library, pathlib.Path(scratch), code,
+                                       int(status.group(1)) if status else 0))
+
+
 def check_code(tap, opts):
     library = Library(opts)
-    with tempfile.TemporaryDirectory() as name:
-        for page in pages(opts.root):
-            text = read(page)
-            for match in FENCE.finditer(text):
-                if match.group(3) != "c":
-                    continue
-                line = text.count("\n", 0, match.start()) + 1
-                what = "runs" if re.search(r"\bint main\(", match.group(4)) else "compiles"
-                tap.case("%s:%d %s" % (page.relative_to(opts.root), line, what),
-                         check_block(library, pathlib.Path(name), match.group(4)))
+    for page in pages(opts.root):
+        check_page_code(tap, library, page, opts.root)
 
 
 # ---- links and names ----
@@ -292,6 +313,7 @@ def main():
     parser.add_argument("--root", required=True, type=pathlib.Path)
     parser.add_argument("--cc", default="cc")
     parser.add_argument("--library", default="", help="libgyre.a")
+    parser.add_argument("--sim-library", default="", help="libgyre-sim.a")
     parser.add_argument("--sanitize", default="none", help="what the library was built with")
     parser.add_argument("--no-code", action="store_true")
     opts = parser.parse_args()

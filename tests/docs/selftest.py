@@ -15,6 +15,7 @@ SCRIPT = pathlib.Path(__file__).with_name("docs.py")
 
 SOUND = {
     "README.md": "# Top\n\n[a page](docs/contract.md#one-two) `gyre_thing()` `include/gyre.h`\n",
+    "include/gyre/sim.h": "",
     "include/gyre.h": "/* Source: docs/contract.md. */\nvoid gyre_thing(void);\n",
     "tests/contract.c": "".join("contract_%02d_a\n" % number for number in range(1, 13)),
     "docs/contract.md": "# One, two\n\n" + "".join(
@@ -22,6 +23,7 @@ SOUND = {
 }
 
 PROGRAM = "\n```c\n#include <stdio.h>\n#include <unistd.h>\n\nint main(void)\n{\n%s\n}\n```\n"
+SIMULATION = "\n```c%s\n#include <gyre/sim.h>\n\nint main(void)\n{\n    return %d;\n}\n```\n"
 SERVER = """
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -73,6 +75,13 @@ CASES = [
     ("program that fails", {"docs/a.md": PROGRAM % "    return 3;"}, "ended with 3"),
     ("program that warns", {"docs/a.md": PROGRAM % "    int unused;"}, "unused"),
     ("program that succeeds", {"docs/a.md": PROGRAM % "    return 0;"}, ""),
+    ("program that is to fail", {"docs/a.md": (PROGRAM % "    return 3;").replace(
+        "```c", "```c ends with 3", 1)}, ""),
+    ("program that is to fail in another way", {"docs/a.md": (PROGRAM % "    return 3;").replace(
+        "```c", "```c ends with 4", 1)}, "ended with 3"),
+    ("simulation that succeeds", {"docs/a.md": SIMULATION % ("", 0)}, ""),
+    ("simulation that fails", {"docs/a.md": SIMULATION % ("", 2)}, "ended with 2"),
+    ("simulation that is to fail", {"docs/a.md": SIMULATION % (" ends with 2", 2)}, ""),
     ("fragment that is wrong", {"docs/a.md": "\n```c\nint f(void) { return nothing; }\n```\n"},
      "nothing"),
     ("fragment that is right", {"docs/a.md": "\n```c\nstatic int f(void) { return 0; }\n```\n"},
@@ -98,7 +107,7 @@ def judge(root, compiler):
     subprocess.run(["ar", "rc", str(archive)], check=True)
     result = subprocess.run(
         [sys.executable, str(SCRIPT), "--root", str(root), "--cc", compiler,
-         "--library", str(archive)],
+         "--library", str(archive), "--sim-library", str(archive)],
         capture_output=True, text=True, check=False, env=dict(os.environ))
     if result.returncode != 0:
         sys.exit("docs.py broke:\n%s%s" % (result.stdout, result.stderr))
