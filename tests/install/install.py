@@ -1,7 +1,8 @@
 """Installs the build into a temporary directory and uses it as a stranger would.
 
 Checks the files and gyre.pc, then compiles consumer.c against the copy through pkg-config, as C
-and as C++, shared and static, and runs it. Exit code 77: skipped, with the reason.
+and as C++, shared and static, and runs it; and the same with gyre-sim.pc and simulation.c, if
+libgyre-sim is built. Exit code 77: skipped, with the reason.
 """
 
 import argparse
@@ -37,9 +38,10 @@ def build_options(build):
 
 
 class Installed:
-    """A copy of the library below a directory, and how to find it with pkg-config."""
+    """A copy of a library below a directory, and how to find it with pkg-config."""
 
-    def __init__(self, stage, options):
+    def __init__(self, stage, options, name):
+        self.name = name
         prefix = stage / options["prefix"].lstrip("/")
         self.libdir = prefix / options["libdir"]
         self.includedir = prefix / options["includedir"]
@@ -49,7 +51,7 @@ class Installed:
         self.env.pop("PKG_CONFIG_PATH", None)
 
     def pkg_config(self, *arguments):
-        return shlex.split(output(["pkg-config", *arguments, "gyre"], env=self.env))
+        return shlex.split(output(["pkg-config", *arguments, self.name], env=self.env))
 
 
 def check_files(copy, root):
@@ -62,14 +64,15 @@ def check_files(copy, root):
 
 
 def check_pc(copy, stage, version):
-    """gyre.pc is valid, knows the version, and has no path of the build in it."""
-    text = (copy.libdir / "pkgconfig" / "gyre.pc").read_text(encoding="utf-8")
-    expect(str(stage) not in text, "gyre.pc names the staging directory")
+    """The .pc file is valid, knows the version, and has no path of the build in it."""
+    name = copy.name + ".pc"
+    text = (copy.libdir / "pkgconfig" / name).read_text(encoding="utf-8")
+    expect(str(stage) not in text, name + " names the staging directory")
     copy.pkg_config("--validate")
     found = copy.pkg_config("--modversion")
-    expect(found == [version], "gyre.pc has version %s, the project %s" % (found, version))
+    expect(found == [version], "%s has version %s, the project %s" % (name, found, version))
     shared, static = copy.pkg_config("--libs"), copy.pkg_config("--static", "--libs")
-    expect("-lgyre" in shared, "pkg-config --libs lacks -lgyre: %s" % shared)
+    expect("-l" + copy.name in shared, "pkg-config --libs lacks -l%s: %s" % (copy.name, shared))
     expect("-luring" not in shared, "pkg-config --libs makes users link liburing: %s" % shared)
     expect("-luring" in static, "pkg-config --static --libs lacks -luring: %s" % static)
 
@@ -88,12 +91,26 @@ def check_consumer(copy, source, name, command, version, static):
             env["LD_LIBRARY_PATH"] = str(copy.libdir)
         printed = output([str(program)], env=env)
         expect(printed == version, "the %s program printed %r, not %r" % (name, printed, version))
-        print("%s, %s: ok" % (name, "static" if static else "shared"))
+        print("%s, %s, %s: ok" % (copy.name, name, "static" if static else "shared"))
+
+
+def check_consumers(stage, options, sources, languages, version):
+    """Each library with its program, first with the shared ones that are installed."""
+    kinds = {"both": (False, True), "shared": (False,), "static": (True,)}
+    for static in kinds[options["default_library"]]:
+        for library, source in sources.items():
+            copy = Installed(stage, options, library)
+            if static:
+                # Beside a shared library the linker would prefer that one, without a word.
+                for path in copy.libdir.glob("lib%s.so*" % library):
+                    path.unlink()
+            for name, command in languages.items():
+                check_consumer(copy, source, name, command, version, static)
 
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("root", "build", "meson", "version", "consumer", "cc", "cxx"):
+    for name in ("root", "build", "meson", "version", "consumer", "simulation", "cc", "cxx"):
         parser.add_argument("--" + name, required=True)
     opts = parser.parse_args()
     options = build_options(pathlib.Path(opts.build))
@@ -108,21 +125,17 @@ def main():
         languages["C++"] = [opts.cxx, "-std=c++17", "-x", "c++"]
     else:
         print("C++ left out: no C++ compiler")
+    sources = {"gyre": opts.consumer}
+    if options["sim"]:
+        sources["gyre-sim"] = opts.simulation
     with tempfile.TemporaryDirectory() as scratch:
         stage = pathlib.Path(scratch)
         output([*shlex.split(opts.meson), "install", "-C", opts.build, "--no-rebuild", "--quiet",
                 "--destdir", str(stage)])
-        copy = Installed(stage, options)
-        check_files(copy, pathlib.Path(opts.root))
-        check_pc(copy, stage, opts.version)
-        kinds = {"both": (False, True), "shared": (False,), "static": (True,)}
-        for static in kinds[options["default_library"]]:
-            if static:
-                # Beside a shared library the linker would prefer that one, without a word.
-                for path in copy.libdir.glob("libgyre.so*"):
-                    path.unlink()
-            for name, command in languages.items():
-                check_consumer(copy, opts.consumer, name, command, opts.version, static)
+        check_files(Installed(stage, options, "gyre"), pathlib.Path(opts.root))
+        for library in sources:
+            check_pc(Installed(stage, options, library), stage, opts.version)
+        check_consumers(stage, options, sources, languages, opts.version)
 
 
 if __name__ == "__main__":
