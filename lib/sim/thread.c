@@ -49,7 +49,6 @@ _Thread_local const struct gyre__kernel *gyre__kernel = &gyre__real_kernel;
 static _Thread_local struct sim_thread *self;
 static _Thread_local ucontext_t scheduler;
 #if defined(SIM_ASAN)
-static _Thread_local void *scheduler_fake_stack;
 static _Thread_local const void *scheduler_stack;
 static _Thread_local size_t scheduler_stack_len;
 #endif
