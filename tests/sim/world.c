@@ -650,6 +650,47 @@ static void note_is_in_the_trace_and_its_hash(void)
     rig_end(&rig);
 }
 
+struct probing {
+    int first;
+    int second;
+};
+
+static int probe_main(void *context)
+{
+    const struct gyre_loop_options options = {.backend = GYRE_BACKEND_URING};
+    struct probing *probing = context;
+    struct gyre_loop *loop;
+
+    probing->first = gyre_loop_create(&loop, &options);
+    if (probing->first == 0) {
+        gyre_loop_destroy(loop);
+    }
+    probing->second = gyre_loop_create(&loop, &options);
+    return probing->second == 0 && gyre_loop_destroy(loop) < 0;
+}
+
+static void probe_with_busy_rings(uint64_t count, int first)
+{
+    struct probing probing = {0};
+    struct rig rig;
+
+    rig_begin(&rig, NULL);
+    assert_int_equal(gyre_sim_fail_nth(rig.sim, GYRE_SIM_FAULT_ENTER_EBUSY, 1, count), 0);
+    rig_spawn(rig.server, probe_main, &probing, 0);
+    rig_run(&rig);
+    assert_int_equal(gyre_sim_struck(rig.sim, GYRE_SIM_FAULT_ENTER_EBUSY), count);
+    assert_int_equal(probing.first, first);
+    assert_int_equal(probing.second, 0);
+    rig_end(&rig);
+}
+
+/* Once, io_uring was refused to the process from then on. */
+static void probe_that_met_a_busy_ring_goes_on_or_is_made_again(void)
+{
+    probe_with_busy_rings(1, 0);
+    probe_with_busy_rings(16, GYRE_ENOURING);
+}
+
 /* ---- misuse ---- */
 
 static void second_world_in_a_thread_is_refused(void)
@@ -774,6 +815,7 @@ static const struct test_case cases[] = {
     TEST_CASE(seeds_differ_in_which_faults_strike),
     TEST_CASE(names_are_there_for_all),
     TEST_CASE(note_is_in_the_trace_and_its_hash),
+    TEST_CASE(probe_that_met_a_busy_ring_goes_on_or_is_made_again),
     TEST_CASE(second_world_in_a_thread_is_refused),
     TEST_CASE(bad_options_are_refused),
     TEST_CASE(bad_hosts_are_refused),
