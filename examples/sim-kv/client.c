@@ -1,7 +1,6 @@
 /* The clients of the simulation; see client.h. */
 #include "sim-kv/client.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,22 +18,6 @@ static struct client *client_of(struct gyre_stream *stream)
 static uint64_t below(struct client *client, uint64_t limit)
 {
     return gyre_sim_random(client->sim) % limit;
-}
-
-/* A line of the trace, so that it can be read. */
-static void note(struct client *client, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static void note(struct client *client, const char *format, ...)
-{
-    char text[128];
-    va_list arguments;
-    const int len = snprintf(text, sizeof(text), "%s: ", client->name);
-
-    va_start(arguments, format);
-    vsnprintf(text + len, sizeof(text) - (size_t)len, format, arguments);
-    va_end(arguments);
-    gyre_sim_note(client->sim, text);
 }
 
 static void wait_ms(struct client *client, uint64_t limit_ms)
@@ -60,7 +43,8 @@ static size_t print_set(struct client *client, const struct request *request, si
 {
     const int head = snprintf(out, OUT_MAX, "SET k%u %zu\n", request->key, len);
 
-    note(client, "SET k%u#%u, %zu bytes", request->key, request->number, len);
+    gyre_sim_note(client->sim, "%s: SET k%u#%u, %zu bytes", client->name, request->key,
+                  request->number, len);
     history_fill(request->key, request->number, (unsigned char *)out + head, len);
     out[(size_t)head + len] = '\n';
     return (size_t)head + len + 1;
@@ -78,7 +62,8 @@ static size_t choose(struct client *client, struct request *request, char *out)
         if (!begin_write(client, request, 0)) {
             return 0;
         }
-        note(client, "DELETE k%u#%u", request->key, request->number);
+        gyre_sim_note(client->sim, "%s: DELETE k%u#%u", client->name, request->key,
+                      request->number);
         return (size_t)snprintf(out, OUT_MAX, "DELETE k%u\n", request->key);
     case 1:
     case 2:
@@ -90,7 +75,7 @@ static size_t choose(struct client *client, struct request *request, char *out)
         request->kind = REQUEST_GET;
         request->key = (unsigned)below(client, HISTORY_KEYS);
         request->number = history_read(client->history, request->key);
-        note(client, "GET k%u", request->key);
+        gyre_sim_note(client->sim, "%s: GET k%u", client->name, request->key);
         return (size_t)snprintf(out, OUT_MAX, "GET k%u\n", request->key);
     }
 }
@@ -130,7 +115,8 @@ static void end_write(struct client *client, const struct request *request, enum
 {
     static const char *const words[] = {"sent", "done", "refused", "lost"};
 
-    note(client, "k%u#%u is %s", request->key, request->number, words[fate]);
+    gyre_sim_note(client->sim, "%s: k%u#%u is %s", client->name, request->key, request->number,
+                  words[fate]);
     history_write_end(client->history, request->key, request->number, fate);
 }
 
@@ -140,8 +126,8 @@ static void end_read(struct client *client, const struct request *request,
     const unsigned number =
         history_read_end(client->history, request->key, request->number, value, len);
 
-    note(client, "k%u is %s k%u#%u", request->key, value != NULL ? "that of" : "gone since",
-         request->key, number);
+    gyre_sim_note(client->sim, "%s: k%u is %s k%u#%u", client->name, request->key,
+                  value != NULL ? "that of" : "gone since", request->key, number);
 }
 
 /* The oldest request is answered. */
@@ -244,7 +230,7 @@ static void on_close(struct gyre_stream *stream, int error)
 {
     struct client *client = client_of(stream);
 
-    note(client, "connection ended: %s", gyre_error_name(error));
+    gyre_sim_note(client->sim, "%s: connection ended: %s", client->name, gyre_error_name(error));
     for (unsigned i = 0; i < client->request_count; i++) {
         if (client->request[i].kind != REQUEST_GET) {
             end_write(client, &client->request[i], WRITE_LOST);

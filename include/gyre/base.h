@@ -16,6 +16,9 @@
 #define GYRE_API        __attribute__((visibility("default")))
 #define GYRE_MUST_CHECK __attribute__((warn_unused_result))
 
+/* Which argument is a format of printf(3), and which is the first that it is about; from 1. */
+#define GYRE_PRINTF(at, first) __attribute__((format(printf, at, first)))
+
 #define GYRE_USEC UINT64_C(1000)       /* nanoseconds in a microsecond */
 #define GYRE_MSEC UINT64_C(1000000)    /* nanoseconds in a millisecond */
 #define GYRE_SEC  UINT64_C(1000000000) /* nanoseconds in a second */

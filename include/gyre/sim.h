@@ -227,11 +227,11 @@ GYRE_API const char *gyre_sim_failure(const struct gyre_sim *sim);
 /**
  * gyre_sim_fail() - end the run as failed: for assertions of scripts and programs. It returns; the run
  * ends when the calling program waits next. The first failure is the one that is kept.
- * @sim: the world.  @text: why; copied.
+ * @sim: the world.  @format: why, and arguments, as printf(3) has them.
  * Returns: nothing.   Thread: the world's.
  * Source: docs/simulation.md.
  */
-GYRE_API void gyre_sim_fail(struct gyre_sim *sim, const char *text);
+GYRE_API void gyre_sim_fail(struct gyre_sim *sim, const char *format, ...) GYRE_PRINTF(2, 3);
 
 /**
  * gyre_sim_check() - have a function called after each step of the run.
@@ -389,11 +389,12 @@ GYRE_API uint64_t gyre_sim_hash(const struct gyre_sim *sim);
 GYRE_API uint64_t gyre_sim_random(struct gyre_sim *sim);
 
 /** gyre_sim_note() - add a line of your own to the trace and its hash.
- * @sim: the world.  @text: what; no addresses.
+ * @sim: the world.  @format: what, and arguments, as printf(3) has them: no addresses. Control
+ *     characters become dots, so that a line remains one.
  * Returns: nothing.   Thread: the world's.
  * Source: docs/simulation.md.
  */
-GYRE_API void gyre_sim_note(struct gyre_sim *sim, const char *text);
+GYRE_API void gyre_sim_note(struct gyre_sim *sim, const char *format, ...) GYRE_PRINTF(2, 3);
 
 /** gyre_sim_seen() - how often a rare path was taken.
  * @sim: the world.  @path: which.

@@ -432,8 +432,14 @@ const char *gyre_sim_failure(const struct gyre_sim *sim)
     return sim->failed ? sim->failure : NULL;
 }
 
-void gyre_sim_fail(struct gyre_sim *sim, const char *text)
+void gyre_sim_fail(struct gyre_sim *sim, const char *format, ...)
 {
+    char text[LINE_MAX_LEN];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
     gyre__sim_failed(sim, "%s", text);
 }
 
@@ -518,8 +524,17 @@ uint64_t gyre_sim_random(struct gyre_sim *sim)
     return gyre__sim_random(sim);
 }
 
-void gyre_sim_note(struct gyre_sim *sim, const char *text)
+void gyre_sim_note(struct gyre_sim *sim, const char *format, ...)
 {
+    char text[LINE_MAX_LEN - 32];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    for (char *at = text; *at != '\0'; at++) {
+        *at = (unsigned char)*at < ' ' || *at == 0x7f ? '.' : *at;
+    }
     trace_line(sim, text);
 }
 

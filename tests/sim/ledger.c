@@ -13,7 +13,7 @@ void broken(const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    gyre_sim_fail(fuzz.sim, text);
+    gyre_sim_fail(fuzz.sim, "%s", text);
 }
 
 uint64_t chance(uint64_t limit)

@@ -522,7 +522,7 @@ static int doubter_main(void *context)
 {
     const struct rig *rig = context;
 
-    gyre_sim_fail(rig->sim, "first");
+    gyre_sim_fail(rig->sim, "%s of %d", "first", 2);
     gyre_sim_fail(rig->sim, "second");
     return 0;
 }
@@ -533,7 +533,7 @@ static void failure_that_came_first_is_kept(void)
 
     rig_begin(&rig, NULL);
     rig_spawn(rig.server, doubter_main, &rig, 0);
-    rig_fails(&rig, ": first");
+    rig_fails(&rig, ": first of 2");
     assert_int_equal(gyre_sim_run(rig.sim), GYRE_ESIM); /* it is over */
     rig_end(&rig);
 }
@@ -644,8 +644,8 @@ static void note_is_in_the_trace_and_its_hash(void)
     rig_begin(&rig,
               &(struct gyre_sim_options){.seed = 1, .trace = keep_line, .trace_context = line});
     before = gyre_sim_hash(rig.sim);
-    gyre_sim_note(rig.sim, "here we are");
-    assert_string_equal(line, "    0.000000000 here we are");
+    gyre_sim_note(rig.sim, "here %s\n%d\x7f", "we are", 7);
+    assert_string_equal(line, "    0.000000000 here we are.7.");
     assert_int_not_equal(gyre_sim_hash(rig.sim), before);
     rig_end(&rig);
 }
