@@ -1,0 +1,206 @@
+/*
+ * Bugs that seeds of the fuzzer showed, each as the smallest program that shows it again: a seed
+ * means another run when the simulated kernel changes.
+ */
+#include "rig.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the driver, by the kernel's version ---- */
+
+struct look {
+    struct gyre_loop_options options;
+    struct gyre_loop_info info;
+    char why[80]; /* of incremental buffers */
+    int rc;
+};
+
+static int look_main(void *context)
+{
+    struct look *look = context;
+    struct gyre_loop *loop;
+
+    look->rc = gyre_loop_create(&loop, &look->options);
+    if (look->rc < 0) {
+        return 0;
+    }
+    look->rc = gyre_loop_info(loop, &look->info);
+    for (int i = 0; i < GYRE_FEATURE_COUNT; i++) {
+        if (1u << i == GYRE_FEATURE_INCREMENTAL && look->info.feature_why[i] != NULL) {
+            strncpy(look->why, look->info.feature_why[i], sizeof(look->why) - 1);
+        }
+    }
+    return gyre_loop_destroy(loop) == 0 ? 0 : 1;
+}
+
+static void look_at(unsigned kernel, struct look *look)
+{
+    struct rig rig;
+
+    look->options.backend = GYRE_BACKEND_URING;
+    rig_begin(&rig, &(struct gyre_sim_options){.seed = 1, .faults_off = 1, .kernel = kernel});
+    rig_spawn(rig.server, look_main, look, 0);
+    rig_run(&rig);
+    rig_end(&rig);
+    assert_int_equal(look->rc, 0);
+}
+
+/* Whose bytes are where was told by the order of completions, which is another on older kernels. */
+static void incremental_buffers_are_off_where_the_order_does_not_tell(void)
+{
+    struct look look = {0};
+
+    look_at(612, &look);
+    assert_false(look.info.features & GYRE_FEATURE_INCREMENTAL);
+    assert_true(look.info.features & GYRE_FEATURE_BUFFER_RING);
+    assert_string_equal(look.why, "off: this kernel does not tell whose bytes are where");
+    look_at(618, &look);
+    assert_true(look.info.features & GYRE_FEATURE_INCREMENTAL);
+    look_at(601, &look);
+    assert_false(look.info.features & GYRE_FEATURE_INCREMENTAL);
+}
+
+/* A moment without memory was taken for a refusal, and remembered. */
+static void probe_that_finds_no_memory_goes_on(void)
+{
+    static const enum gyre_sim_fault faults[] = {GYRE_SIM_FAULT_ENTER_EBUSY,
+                                                 GYRE_SIM_FAULT_ENTER_EAGAIN};
+
+    for (size_t i = 0; i < TEST_COUNT(faults); i++) {
+        struct look look = {.options.backend = GYRE_BACKEND_URING};
+        struct rig rig;
+
+        rig_begin(&rig, &(struct gyre_sim_options){.seed = 1, .faults_off = 1, .kernel = 618});
+        assert_int_equal(gyre_sim_fail_nth(rig.sim, faults[i], 1, 1), 0);
+        rig_spawn(rig.server, look_main, &look, 0);
+        rig_run(&rig);
+        assert_int_equal(gyre_sim_struck(rig.sim, faults[i]), 1);
+        rig_end(&rig);
+        assert_int_equal(look.rc, 0);
+    }
+}
+
+/* ---- a reset while a send is under way ---- */
+
+enum { MUCH = 1 << 20 };
+
+struct talker {
+    struct gyre_loop *loop;
+    struct gyre_listener listener;
+    struct gyre_stream stream;
+    struct gyre_timer timer;
+    uint8_t *bytes;
+    int eofs;
+    int closes;
+    int error;
+    uint64_t patience_ns; /* of the caller, before it resets */
+};
+
+static struct talker *the_talker; /* one in a world */
+
+static void talker_on_open(struct gyre_stream *stream)
+{
+    assert_true(gyre_stream_write_ref(stream, the_talker->bytes, MUCH, NULL, NULL) > 0);
+    assert_true(gyre_stream_write_ref(stream, the_talker->bytes, MUCH, NULL, NULL) > 0);
+}
+
+static void talker_on_eof(struct gyre_stream *stream)
+{
+    the_talker->eofs++;
+    gyre_stream_close(stream);
+}
+
+static void talker_on_close(struct gyre_stream *stream, int error)
+{
+    (void)stream;
+    the_talker->closes++;
+    the_talker->error = error;
+    gyre_listener_close(&the_talker->listener);
+}
+
+static int talker_main(void *context)
+{
+    static const struct gyre_stream_handler handler = {
+        .on_open = talker_on_open,
+        .on_eof = talker_on_eof,
+        .on_close = talker_on_close,
+    };
+    struct talker *talker = context;
+
+    if (gyre_loop_create(&talker->loop, NULL) < 0 ||
+        gyre_listen(talker->loop, &talker->listener, "0.0.0.0:7000",
+                    &(struct gyre_listener_options){.handler = &handler}) < 0) {
+        return 1;
+    }
+    return gyre_loop_run(talker->loop, GYRE_RUN_DEFAULT) == 0 &&
+                   gyre_loop_destroy(talker->loop) == 0
+               ? 0
+               : 1;
+}
+
+static void leaver_on_timer(struct gyre_timer *timer)
+{
+    gyre_stream_reset(&gyre_container_of(timer, struct talker, timer)->stream);
+}
+
+static void leaver_on_open(struct gyre_stream *stream)
+{
+    struct talker *leaver = gyre_container_of(stream, struct talker, stream);
+
+    assert_true(gyre_stream_write(stream, "x", 1) > 0);
+    assert_int_equal(gyre_timer_start(&leaver->timer, leaver->patience_ns), 0);
+}
+
+/* Reads on, so that the sends go on, and leaves in the middle. */
+static int leaver_main(void *context)
+{
+    static const struct gyre_stream_handler handler = {.on_open = leaver_on_open};
+    struct talker *leaver = context;
+    struct gyre_addr to;
+    struct gyre_loop *loop;
+
+    gyre_sim_sleep(GYRE_MSEC);
+    if (gyre_loop_create(&loop, NULL) < 0 || gyre_addr_parse("10.0.0.1:7000", &to) < 0 ||
+        gyre_timer_init(&leaver->timer, loop, leaver_on_timer) < 0 ||
+        gyre_stream_connect(&leaver->stream, loop, &to, &handler) < 0) {
+        return 1;
+    }
+    return gyre_loop_run(loop, GYRE_RUN_DEFAULT) == 0 && gyre_loop_destroy(loop) == 0 ? 0 : 1;
+}
+
+/* The reset used up by a send that was cut short, the receive's 0 passed for the peer's end. */
+static void reset_that_cuts_a_send_short_is_no_end(void)
+{
+    uint8_t *bytes = calloc(1, MUCH);
+
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        struct talker talker = {.bytes = bytes};
+        struct talker leaver = {.patience_ns = GYRE_MSEC + seed * 50 * GYRE_USEC};
+        struct rig rig;
+
+        rig_begin(&rig, &(struct gyre_sim_options){.seed = seed, .faults_off = 1, .kernel = 618});
+        assert_int_equal(gyre_sim_rate(rig.sim, GYRE_SIM_FAULT_COMPLETION_ORDER, 1000000), 0);
+        assert_int_equal(gyre_sim_rate(rig.sim, GYRE_SIM_FAULT_SEND_SHORT, 500000), 0);
+        the_talker = &talker;
+        rig_spawn(rig.server, talker_main, &talker, 0);
+        rig_spawn(rig.client, leaver_main, &leaver, 0);
+        rig_run(&rig);
+        rig_end(&rig);
+        assert_int_equal(talker.closes, 1);
+        assert_int_equal(talker.eofs, 0);
+        assert_int_not_equal(talker.error, 0);
+    }
+    free(bytes);
+}
+
+int main(void)
+{
+    static const struct test_case cases[] = {
+        TEST_CASE(incremental_buffers_are_off_where_the_order_does_not_tell),
+        TEST_CASE(probe_that_finds_no_memory_goes_on),
+        TEST_CASE(reset_that_cuts_a_send_short_is_no_end),
+    };
+
+    return test_main("sim-regress", cases, TEST_COUNT(cases));
+}
