@@ -12,8 +12,8 @@
 enum { PROXY_HEADER_MAX = 108 }; /* the longest of version 1, with a terminating zero */
 
 /*
- * Writes the header of version 1 or 2 for a connection from one address to another, which are of
- * the same family. Returns its length.
+ * Writes the header of version 1 or 2 for a connection from one address to another. If they are not
+ * both IPv4 or both IPv6 it says that they are unknown. Returns its length.
  */
 size_t proxy_header(int version, const struct gyre_addr *from, const struct gyre_addr *to,
                     uint8_t header[PROXY_HEADER_MAX]);
