@@ -4,27 +4,39 @@
 #include <netinet/udp.h>
 #include <string.h>
 
-static int control_int(struct cmsghdr *item)
+/*
+ * The bytes of an item's value that are there. Somebody may have switched on more on a socket than
+ * the buffer holds; then the kernel cuts the last item off where the buffer ends, and behind it lies
+ * what another datagram left.
+ */
+static size_t control_len(const struct msghdr *msg, const struct cmsghdr *item)
 {
-    int value;
+    const uint8_t *control = msg->msg_control;
+    const size_t room = msg->msg_controllen - (size_t)((const uint8_t *)item - control);
+    const size_t len = item->cmsg_len < room ? item->cmsg_len : room;
 
-    if (item->cmsg_len < CMSG_LEN(sizeof(value))) { /* IP_TOS is one byte */
-        return *CMSG_DATA(item);
-    }
-    memcpy(&value, CMSG_DATA(item), sizeof(value));
-    return value;
+    return len > CMSG_LEN(0) ? len - CMSG_LEN(0) : 0;
 }
 
-static void read_ipv4_control(struct cmsghdr *item, struct gyre_datagram *datagram,
+static void read_control_int(struct cmsghdr *item, size_t len, int *out_value)
+{
+    if (len >= sizeof(*out_value)) {
+        memcpy(out_value, CMSG_DATA(item), sizeof(*out_value));
+    } else if (len > 0) { /* IP_TOS is one byte */
+        *out_value = *CMSG_DATA(item);
+    }
+}
+
+static void read_ipv4_control(struct cmsghdr *item, size_t len, struct gyre_datagram *datagram,
                               struct gyre_addr *local)
 {
     struct in_pktinfo info;
 
     if (item->cmsg_type == IP_TTL) {
-        datagram->ttl = control_int(item);
+        read_control_int(item, len, &datagram->ttl);
     } else if (item->cmsg_type == IP_TOS) {
-        datagram->tos = control_int(item);
-    } else if (item->cmsg_type == IP_PKTINFO && datagram->local == NULL) {
+        read_control_int(item, len, &datagram->tos);
+    } else if (item->cmsg_type == IP_PKTINFO && len >= sizeof(info) && datagram->local == NULL) {
         memcpy(&info, CMSG_DATA(item), sizeof(info));
         local->in = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = info.ipi_addr};
         local->len = sizeof(local->in);
@@ -34,16 +46,16 @@ static void read_ipv4_control(struct cmsghdr *item, struct gyre_datagram *datagr
     }
 }
 
-static void read_ipv6_control(struct cmsghdr *item, struct gyre_datagram *datagram,
+static void read_ipv6_control(struct cmsghdr *item, size_t len, struct gyre_datagram *datagram,
                               struct gyre_addr *local)
 {
     struct in6_pktinfo info;
 
     if (item->cmsg_type == IPV6_HOPLIMIT) {
-        datagram->ttl = control_int(item);
+        read_control_int(item, len, &datagram->ttl);
     } else if (item->cmsg_type == IPV6_TCLASS) {
-        datagram->tos = control_int(item);
-    } else if (item->cmsg_type == IPV6_PKTINFO) {
+        read_control_int(item, len, &datagram->tos);
+    } else if (item->cmsg_type == IPV6_PKTINFO && len >= sizeof(info)) {
         memcpy(&info, CMSG_DATA(item), sizeof(info));
         local->in6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_addr = info.ipi6_addr};
         if (IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr)) {
@@ -59,14 +71,17 @@ void gyre__dgram_read_control(struct msghdr *msg, struct gyre_datagram *datagram
                               struct gyre_addr *local)
 {
     for (struct cmsghdr *item = CMSG_FIRSTHDR(msg); item != NULL; item = CMSG_NXTHDR(msg, item)) {
-        if (item->cmsg_level == SOL_UDP && item->cmsg_type == UDP_GRO) {
-            const int segment = control_int(item);
+        const size_t len = control_len(msg, item);
 
+        if (item->cmsg_level == SOL_UDP && item->cmsg_type == UDP_GRO) {
+            int segment = (int)datagram->segment;
+
+            read_control_int(item, len, &segment);
             datagram->segment = (size_t)segment < datagram->len ? (uint32_t)segment : 0;
         } else if (item->cmsg_level == IPPROTO_IP) {
-            read_ipv4_control(item, datagram, local);
+            read_ipv4_control(item, len, datagram, local);
         } else if (item->cmsg_level == IPPROTO_IPV6) {
-            read_ipv6_control(item, datagram, local);
+            read_ipv6_control(item, len, datagram, local);
         }
     }
 }

@@ -9,7 +9,6 @@
 #include "base/sys.h"
 
 #include <errno.h>
-#include <linux/errqueue.h>
 #include <string.h>
 
 enum {
@@ -212,12 +211,13 @@ static int dgram_report_queued_error(struct gyre_dgram *dgram)
     }
     to.len = msg.msg_namelen;
     for (struct cmsghdr *item = CMSG_FIRSTHDR(&msg); item != NULL; item = CMSG_NXTHDR(&msg, item)) {
-        struct sock_extended_err detail;
+        uint32_t error; /* what struct sock_extended_err begins with */
 
-        if ((item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_RECVERR) ||
-            (item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == IPV6_RECVERR)) {
-            memcpy(&detail, CMSG_DATA(item), sizeof(detail));
-            gyre__dgram_report(dgram, -(int)detail.ee_errno, to.len > 0 ? &to : NULL);
+        if (((item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_RECVERR) ||
+             (item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == IPV6_RECVERR)) &&
+            item->cmsg_len >= CMSG_LEN(sizeof(error))) {
+            memcpy(&error, CMSG_DATA(item), sizeof(error));
+            gyre__dgram_report(dgram, -(int)error, to.len > 0 ? &to : NULL);
             break;
         }
     }
