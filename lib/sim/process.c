@@ -257,6 +257,7 @@ void gyre__sim_host_free(struct gyre_sim_host *host)
          link = link->next) {
         gyre__sim_process_end(gyre_container_of(link, struct gyre_sim_process, link));
     }
+    gyre__sim_unix_free(host);
     gyre__sim_nudges_free(host);
     gyre__sim_tcp_free(host);
     gyre__sim_udp_free(host);

@@ -301,6 +301,7 @@ int gyre__sim_tcp_holds(struct gyre_sim_host *host, const struct sim_ip *ip, int
 void gyre__sim_net_free(struct gyre_sim_host *host);
 void gyre__sim_tcp_free(struct gyre_sim_host *host);
 void gyre__sim_udp_free(struct gyre_sim_host *host);
+void gyre__sim_unix_free(struct gyre_sim_host *host);
 void gyre__sim_nudges_free(struct gyre_sim_host *host);
 
 /* ---- unix.c: files by name ---- */

@@ -319,3 +319,9 @@ void gyre__sim_unix_collect(struct gyre_sim_host *host)
         gyre__sim_unix_message_free(message);
     }
 }
+
+/* The end of a host: a circle that was closed last has had nobody to find it. */
+void gyre__sim_unix_free(struct gyre_sim_host *host)
+{
+    gyre__sim_unix_collect(host);
+}
