@@ -336,6 +336,33 @@ static void send_to_a_half_closed_peer_can_be_cancelled_at_once(void)
     free(data);
 }
 
+static int refusal;
+
+static void on_refused(struct gyre_op *op, const struct gyre_result *result)
+{
+    refusal = result->res;
+    free(op);
+}
+
+/* The driver looked at an accept that had failed after its callback. */
+static void accept_refused_and_freed_in_its_callback(void)
+{
+    struct gyre_op *op = malloc(sizeof(*op));
+    struct gyre_loop *loop = test_loop();
+    struct gyre_fd fd;
+    int number;
+
+    assert_non_null(op);
+    assert_int_equal(gyre_fd_init(&fd, loop, eventfd(0, EFD_CLOEXEC)), 0);
+    gyre_op_init(op, on_refused);
+    assert_int_equal(gyre_op_accept(op, &fd, 0), 0);
+    test_turns_until(loop, &refusal);
+    assert_int_equal(refusal, -ENOTSOCK);
+    assert_int_equal(gyre_fd_detach(&fd, &number), 0);
+    close(number);
+    test_loop_end(loop);
+}
+
 static const struct test_case cases[] = {
     {"receive_cancelled_in_its_callback_and_freed_in_the_last",
      receive_cancelled_in_its_callback_and_freed_in_the_last, 0},
@@ -349,6 +376,7 @@ static const struct test_case cases[] = {
     {"embedded_deadline_of_zero_is_due", embedded_deadline_of_zero_is_due, 0},
     {"send_to_a_half_closed_peer_can_be_cancelled_at_once",
      send_to_a_half_closed_peer_can_be_cancelled_at_once, 0},
+    {"accept_refused_and_freed_in_its_callback", accept_refused_and_freed_in_its_callback, 0},
 };
 
 int main(void)

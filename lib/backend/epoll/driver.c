@@ -227,7 +227,8 @@ static int accept_once(struct gyre_op *op)
     }
     rc = gyre__accept_recover(op, rc);
     if (rc < 0) {
-        gyre__op_finish(op, rc, NULL);
+        gyre__op_finish(op, rc, NULL); /* it may be gone now */
+        return 0;
     }
     op->loop->stats.rearms += rc == 1;
     return rc == 1;
