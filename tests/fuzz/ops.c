@@ -938,7 +938,10 @@ static void close_item(struct item *item, uint32_t flags)
     struct slot *slot = next_slot();
     int rc;
 
-    if (slot == NULL) {
+    if (slot == NULL) { /* what ends makes room */
+        CALL(rc, gyre_fd_cancel(item->fd));
+        FUZZ_EXPECT(rc >= 0);
+        ask_all_on(item);
         return;
     }
     slot->item = (int)(item - run.item);
