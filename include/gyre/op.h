@@ -214,7 +214,7 @@ GYRE_API GYRE_MUST_CHECK int gyre_op_timeout(struct gyre_op *op, struct gyre_loo
  * @op: initialised, idle.  @fd: attached.  @events: of POLLIN, POLLOUT, POLLPRI, POLLRDHUP.
  * @flags: GYRE_MULTISHOT: a result for each change, until cancelled.
  * Returns: 0 or as listed at the head of this file. Result: the events that hold, with POLLERR and
- *          POLLHUP when they do.
+ *          POLLHUP when they do, and on io_uring POLLRDHUP (docs/uring.md).
  * Thread: loop thread only.
  * Source: poll(2); io_uring_prep_poll_add(3).
  */
