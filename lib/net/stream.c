@@ -380,8 +380,8 @@ static void received(struct gyre_stream *stream, const struct gyre_lease *lease)
  */
 static void note_end(struct gyre_stream *stream, int32_t res)
 {
-    const int is_swallowed = (stream->error == 0 || stream->error == -EPIPE) &&
-                             (stream->flags & GYRE__STREAM_SHORT);
+    const int is_swallowed =
+        (stream->error == 0 || stream->error == -EPIPE) && (stream->flags & GYRE__STREAM_SHORT);
 
     stream->flags |= GYRE__STREAM_ENDED;
     if (res < 0) {

@@ -237,7 +237,9 @@ static void issue(struct sim_request *request)
     } else if (is_send(request)) {
         gyre__sim_request_punt(request);
     } else {
-        fail(request, gyre__sim_uring_unmodelled(request->ring, "a worker thread but for sends"));
+        /* A worker thread that is blocked in the call: until the file changes, whatever it says. */
+        request->one_shot_poll = !request->multishot;
+        (void)watch(request, gyre__sim_request_events(request));
     }
 }
 
