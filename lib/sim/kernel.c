@@ -190,6 +190,17 @@ ssize_t gyre__sim_do_send(struct sim_file *file, const struct msghdr *msg, int f
     return socket->ops->send(socket, &cut, flags);
 }
 
+/* Of @len bytes, how many could be received. */
+static size_t there_is(struct sim_file *file, size_t len)
+{
+    int waiting = 0;
+
+    if (file->ops->ioctl == NULL || file->ops->ioctl(file, SIOCINQ, &waiting) < 0 || waiting <= 0) {
+        return len;
+    }
+    return (size_t)waiting < len ? (size_t)waiting : len;
+}
+
 ssize_t gyre__sim_do_recv(struct sim_file *file, struct msghdr *msg, int flags)
 {
     struct sim_socket *socket = gyre__sim_socket_of(file);
@@ -212,9 +223,10 @@ ssize_t gyre__sim_do_recv(struct sim_file *file, struct msghdr *msg, int flags)
     }
     break_sometimes(socket, GYRE_SIM_FAULT_RECV_RESET);
     if (socket->type == SOCK_STREAM && !(flags & MSG_PEEK)) {
-        const size_t part = shortened(len, GYRE_SIM_FAULT_RECV_SHORT);
+        const size_t most = there_is(file, len);
+        const size_t part = shortened(most, GYRE_SIM_FAULT_RECV_SHORT);
 
-        if (part < len) {
+        if (part < most) {
             msg->msg_iovlen = cut_pieces(msg, part, pieces, CUT_PIECES);
             msg->msg_iov = pieces;
         }

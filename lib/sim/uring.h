@@ -130,6 +130,7 @@ struct sim_request {
     uint32_t cqe_flags;
     size_t done;   /* bytes of a transfer that is to be whole */
     uint64_t hash; /* of the bytes to send; 0: there are none */
+    uint64_t checked_ns;
     struct sockaddr_storage name;
     struct msghdr msg;
     struct iovec *pieces; /* copied */
@@ -194,7 +195,7 @@ uint32_t gyre__sim_request_events(const struct sim_request *request);
 const char *gyre__sim_request_name(const struct sim_request *request);
 /* From here on the program does not write to the bytes; whether it has not. */
 void gyre__sim_request_lend(struct sim_request *request);
-void gyre__sim_request_check(const struct sim_request *request);
+void gyre__sim_request_check(struct sim_request *request);
 
 enum sim_turn gyre__sim_request_end(struct sim_request *request, ssize_t res, uint32_t flags);
 /* Copies what describes the bytes; these stay the program's. */

@@ -108,8 +108,7 @@ void broken(const char *format, ...) __attribute__((format(printf, 1, 2)));
 uint64_t chance(uint64_t limit); /* 0..limit-1 */
 int one_in(uint64_t limit);
 
-/* The byte at an offset of what a side sends. */
-uint8_t content(const struct call *call, int index, uint64_t offset);
+/* The bytes that a side sends, from an offset on. */
 void fill(const struct call *call, int index, uint64_t offset, uint8_t *data, size_t len);
 
 /* Callbacks come in order, one at a time, and bytes as they were sent. */
