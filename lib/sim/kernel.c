@@ -82,7 +82,9 @@ static int send_fault(struct sim_socket *socket)
 {
     const int connected = socket->type == SOCK_STREAM;
 
-    if (fault(GYRE_SIM_FAULT_SEND_AGAIN)) {
+    /* A socket that is dead says so before it looks for room. */
+    if (!(socket->file.ops->poll(&socket->file) & (EPOLLERR | EPOLLHUP)) &&
+        fault(GYRE_SIM_FAULT_SEND_AGAIN)) {
         return -EAGAIN;
     }
     if (!connected && fault(GYRE_SIM_FAULT_SEND_ENOBUFS)) {

@@ -46,7 +46,8 @@ static void note_write(struct side *side, int rc, size_t len, size_t queued)
         side->sent += len;
         return;
     }
-    if (rc == -ENOBUFS && 2 * queued + len <= cap) { /* tiny pieces count for more than they are */
+    /* A piece counts for at least 64 bytes. */
+    if (rc == -ENOBUFS && 64 * queued + len <= cap) {
         broken("call %u side %d: refused %zu bytes with %zu queued, the cap is %u", side->call->id,
                side->index, len, queued, cap);
     }
