@@ -22,8 +22,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ERESTARTSYS 512 /* the kernel's own code for "interrupted", which leaks at times */
-
 /* ---- completion ---- */
 
 void gyre__uring_count_rearm(struct gyre_op *op)
@@ -31,15 +29,11 @@ void gyre__uring_count_rearm(struct gyre_op *op)
     op->loop->stats.rearms += (uint64_t)gyre__uring_is_multishot(op);
 }
 
-static int is_interrupt(int32_t res)
-{
-    return res == -EINTR || res == -ERESTARTSYS;
-}
-
 /* What a cancelled operation may end with instead of -ECANCELED. */
 static int is_unfinished(int32_t res)
 {
-    return is_interrupt(res) || res == -EAGAIN || res == -EALREADY || res == -EINPROGRESS;
+    return gyre__uring_is_interrupt(res) || res == -EAGAIN || res == -EALREADY ||
+           res == -EINPROGRESS;
 }
 
 /* Of a transfer that takes nothing and says nothing: give up after a while. */
@@ -101,7 +95,7 @@ static void transferred(struct gyre_op *op, int32_t res)
         }
     } else if (cancelled && is_unfinished(res)) {
         gyre__op_finish(op, gyre__op_outcome(op, -ECANCELED), NULL);
-    } else if (!cancelled && is_interrupt(res)) {
+    } else if (!cancelled && gyre__uring_is_interrupt(res)) {
         gyre__uring_submit(op);
     } else if (!cancelled && res == -EAGAIN) {
         op->loop->stats.eagains++;
@@ -124,7 +118,7 @@ static void connected(struct gyre_op *op, int32_t res)
     if (cancelled && is_unfinished(res)) {
         res = -ECANCELED;
     }
-    if (!cancelled && (is_interrupt(res) || res == -EINPROGRESS || res == -EALREADY)) {
+    if (!cancelled && (gyre__uring_is_interrupt(res) || res == -EINPROGRESS || res == -EALREADY)) {
         op->done = 1; /* under way: its end is the socket's pending error */
         gyre__uring_poll_for(op);
     } else if (!cancelled && res == -ECONNABORTED && op->result == 0) {
@@ -175,7 +169,7 @@ static void accept_failed(struct gyre_op *op, int32_t res)
         gyre__uring_poll_for(op);
         return;
     }
-    res = gyre__accept_recover(op, is_interrupt(res) ? -EINTR : res);
+    res = gyre__accept_recover(op, gyre__uring_is_interrupt(res) ? -EINTR : res);
     if (res < 0) {
         gyre__op_finish(op, res, NULL);
     } else if (res == 1) {

@@ -6,6 +6,8 @@
 #include "backend/uring/ring.h"
 #include "core/op.h"
 
+#include <errno.h>
+
 extern const struct gyre__backend gyre__uring_backend;
 
 /* Why the driver's init() said GYRE_ENOURING last on this thread, in words. */
@@ -36,6 +38,12 @@ static inline struct gyre__uring *gyre__uring_of(const struct gyre_loop *loop)
 static inline int gyre__uring_has(const struct gyre__uring *uring, enum gyre_feature feature)
 {
     return (uring->features & feature) != 0;
+}
+
+/* 512 is ERESTARTSYS, the kernel's own code for "interrupted", which leaks at times. */
+static inline int gyre__uring_is_interrupt(int32_t res)
+{
+    return res == -EINTR || res == -512;
 }
 
 /* The driver's part of the core (core/backend.h), as far as it is not in driver.c. */

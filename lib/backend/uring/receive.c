@@ -218,10 +218,12 @@ static void ended(struct gyre_op *op, int32_t res)
         }
         break;
     case -ECANCELED:
-    case -EINTR:
     case -EAGAIN:
         break;
     default:
+        if (gyre__uring_is_interrupt(res)) {
+            break;
+        }
         gyre__op_finish(op, res, NULL);
         return;
     }
