@@ -186,9 +186,8 @@ URING = [
         "accept-loses-descriptor",
         "a connection that an accept got although it was cancelled is dropped, its descriptor open",
         "accepted_last",
-        "gyre__op_finish(op, res, NULL);\n        return;\n    }\n    if (!gyre__uring_has",
-        "gyre__op_finish(op, op->flags & GYRE__OP_CANCELLED ? -ECANCELED : res, NULL);\n"
-        "        return;\n    }\n    if (!gyre__uring_has",
+        "gyre__op_finish(op, is_junk ?",
+        "gyre__op_finish(op, is_junk || (op->flags & GYRE__OP_CANCELLED) ?",
         "ops-accept-uring ops-cancel-uring"),
     mutant(
         "short-send-is-all",

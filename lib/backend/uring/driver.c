@@ -141,11 +141,15 @@ static int is_connection(int number)
 
 static void accepted_last(struct gyre_op *op, int32_t res)
 {
+    const int is_junk = (op->flags & GYRE_MULTISHOT) &&
+                        gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_MULTISHOT) &&
+                        !is_connection(res);
+
     if (!(op->flags & GYRE_MULTISHOT) || (op->flags & GYRE__OP_CANCELLED)) {
-        gyre__op_finish(op, res, NULL);
+        gyre__op_finish(op, is_junk ? gyre__op_outcome(op, -ECANCELED) : res, NULL);
         return;
     }
-    if (!gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_MULTISHOT) || is_connection(res)) {
+    if (!is_junk) {
         gyre__op_emit(op, res, NULL);
     }
     if (op->flags & GYRE__OP_CANCELLED) { /* in its callback, with nothing in the kernel */
