@@ -26,7 +26,8 @@
 enum {
     BULK_FROM = 24 << 10, /* receives of 16 KiB are better served by the ring, of 64 KiB are not */
     BULK_UNTIL = 8 << 10,
-    FRESH_TURNS = 2, /* within these, what a multishot brings was there when it was armed */
+    FRESH_TURNS = 2, /* within these, what a multishot brings was there when it was armed; one more
+                      * for each batch that a full completion queue holds before it */
 };
 
 /* Which way the next receives go. */
@@ -173,10 +174,12 @@ static void pause_if_due(struct gyre_op *op)
 static int hides_reset(struct gyre_op *op, const struct gyre__cqe *cqe)
 {
     const uint32_t armed = op->done;
+    const uint32_t fresh =
+        FRESH_TURNS + gyre__uring_of(op->loop)->ring.uring.cq.ring_entries / BATCH_MAX;
     struct pollfd one = {.fd = op->fd->number, .events = POLLRDHUP};
 
     op->done = 0;
-    if (armed == 0 || (uint32_t)op->loop->stats.turns - armed > FRESH_TURNS ||
+    if (armed == 0 || (uint32_t)op->loop->stats.turns - armed > fresh ||
         (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY) || !(cqe->flags & IORING_CQE_F_MORE)) {
         return 0;
     }
