@@ -428,8 +428,8 @@ static int uring_peek(struct gyre_loop *loop)
 {
     const struct gyre__uring *uring = gyre__uring_of(loop);
 
-    return uring->taken > 0 || gyre__ring_unsubmitted(&uring->ring) > 0 ||
-           gyre__ring_pending(&uring->ring);
+    return uring->taken > 0 || !gyre__list_empty(&uring->cancels) ||
+           gyre__ring_unsubmitted(&uring->ring) > 0 || gyre__ring_pending(&uring->ring);
 }
 
 static void uring_forget(struct gyre_fd *fd)
