@@ -44,6 +44,9 @@ enum {
     CQ_MOST = 65536,
 };
 
+/* How soon to try again when the kernel had no memory to wait for wake-ups. */
+#define WAKE_RETRY_NS (10 * GYRE_MSEC)
+
 /* ---- threads ---- */
 
 _Thread_local char gyre__thread_mark;
@@ -55,12 +58,45 @@ int gyre__loop_refused(const struct gyre_loop *loop)
 
 /* ---- create and destroy ---- */
 
+/* The loop's own operation does not count. */
+static int wait_for_wakes(struct gyre_loop *loop)
+{
+    const size_t active = loop->active_ops;
+    const int rc = gyre_op_poll(&loop->wake_op, &loop->wake_fd, EPOLLIN, GYRE_MULTISHOT);
+
+    loop->active_ops = active;
+    return rc;
+}
+
+static void wait_for_wakes_later(struct gyre_loop *loop);
+
+static void wait_for_wakes_again(struct gyre_alarm *alarm)
+{
+    struct gyre_loop *loop = gyre_container_of(alarm, struct gyre_loop, wake_again);
+
+    if (wait_for_wakes(loop) < 0) {
+        wait_for_wakes_later(loop);
+    }
+}
+
+static void wait_for_wakes_later(struct gyre_loop *loop)
+{
+    loop->wake_again.fire = wait_for_wakes_again;
+    gyre__wheel_add(&loop->wheel, &loop->wake_again,
+                    gyre__time_add(gyre__clock_now(), WAKE_RETRY_NS));
+}
+
 static void on_wake(struct gyre_op *op, const struct gyre_result *result)
 {
     struct gyre_loop *loop = gyre_container_of(op, struct gyre_loop, wake_op);
 
     /* The eventfd is never read: each write is one event, and its counter outlasts the machine. */
     loop->stats.wakes += result->res > 0;
+    if (!(result->flags & GYRE_MORE)) { /* the kernel had no memory to wait */
+        loop->active_ops++;
+        loop->stats.finished[GYRE_OP_POLL]--;
+        wait_for_wakes_later(loop);
+    }
 }
 
 static int start_wake(struct gyre_loop *loop)
@@ -72,10 +108,8 @@ static int start_wake(struct gyre_loop *loop)
     }
     gyre_op_init(&loop->wake_op, on_wake);
     loop->wake_op.flags = GYRE__OP_BACKGROUND;
-    rc = gyre_op_poll(&loop->wake_op, &loop->wake_fd, EPOLLIN, GYRE_MULTISHOT);
-    /* The loop's own do not count. */
-    loop->active_ops = 0;
-    loop->fds = 0;
+    rc = wait_for_wakes(loop);
+    loop->fds = 0; /* its own does not count either */
     if (rc == 0 && loop->wake_op.state == GYRE__OP_READY) {
         return loop->wake_op.result; /* it has failed already: nothing could wake such a loop */
     }
@@ -166,6 +200,7 @@ int gyre_loop_create(struct gyre_loop **out_loop, const struct gyre_loop_options
     gyre__list_init(&loop->tasks);
     gyre__list_init(&loop->paused);
     gyre__alarm_init(&loop->pause_end);
+    gyre__alarm_init(&loop->wake_again);
     gyre__wheel_init(&loop->wheel, loop->now_ns);
     rc = start_parts(loop, options);
     if (rc < 0) {

@@ -58,6 +58,7 @@ struct gyre_loop {
     char why[160]; /* why this driver */
     struct gyre_fd wake_fd;
     struct gyre_op wake_op;
+    struct gyre_alarm wake_again; /* when it is started again, if it failed */
     struct gyre__posts posts;
     struct gyre__wheel wheel;
     struct gyre__passed_in passed;
