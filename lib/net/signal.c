@@ -46,8 +46,13 @@ static void signal_take(struct gyre_signal *signal)
     struct signalfd_siginfo info;
 
     for (int i = 0; i < SIGNAL_BUDGET; i++) {
+        const ssize_t got = gyre__sys_read(signal->fd.number, &info, sizeof(info));
+
         signal->fd.loop->stats.syscalls++;
-        if (gyre__sys_read(signal->fd.number, &info, sizeof(info)) != (ssize_t)sizeof(info)) {
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got != (ssize_t)sizeof(info)) {
             return; /* -EAGAIN: that was all, or another watcher was faster */
         }
         signal->fn(signal, &info);
