@@ -71,7 +71,8 @@ struct account {
     size_t live;
 };
 
-static struct report *report;
+static struct report no_report; /* of a case that another main program runs */
+static struct report *report = &no_report;
 static const struct test_case *current;
 static pid_t case_pid; /* the process in which the body of the current case runs */
 static int output_fd;  /* a memfd: what the child prints */

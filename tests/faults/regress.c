@@ -1,0 +1,230 @@
+/* Defects that faults and torture have found, each with the fault that shows it. */
+#include "faults/faults.h"
+#include "talk.h"
+#include "trial.h"
+#include "wire.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void only_on_uring(void)
+{
+    if (!test_variant_uring()) {
+        test_skip("a completion of io_uring");
+    }
+}
+
+/* It ended the receive with 512, an error that nobody knows. */
+static void lease_receive_interrupted_by_erestartsys_goes_on(void)
+{
+    struct trial trial;
+    struct line line;
+
+    only_on_uring();
+    line_open(&line, test_tcp_pair);
+    trial_init(&trial, NULL, NULL);
+    faults_strike(FAULTS_REQUEST_recv, 512, 1);
+    assert_int_equal(gyre_op_recv_lease(&trial.op, &line.fd, GYRE_MULTISHOT), 0);
+    trial_turns(line.loop, 2);
+    wire_send_stream(line.peer, 100, 0);
+    while (trial.bytes < 100) {
+        assert_int_equal(trial.finals, 0);
+        assert_int_equal(gyre_loop_run(line.loop, GYRE_RUN_ONCE), 1);
+    }
+    assert_true(faults_strike_done());
+    gyre_op_cancel(&trial.op);
+    assert_int_equal(trial_end(line.loop, &trial), -ECANCELED);
+    line_close(&line);
+}
+
+/* A08: the number was asked for its being a socket, but not when the accept was cancelled. */
+static void accept_cancelled_with_a_number_of_nothing_delivers_none(void)
+{
+    struct gyre_loop *loop;
+    struct trial trial;
+    struct gyre_fd fd;
+    char why[128];
+
+    only_on_uring();
+    loop = test_loop();
+    trial_attach(loop, &fd, test_listener(NULL));
+    trial_init(&trial, NULL, NULL);
+    assert_int_equal(faults_parse("accept.195=1", why, sizeof(why)), 0);
+    assert_int_equal(gyre_op_accept(&trial.op, &fd, GYRE_MULTISHOT), 0);
+    gyre_op_cancel(&trial.op);
+    assert_int_equal(trial_end(loop, &trial), -ECANCELED);
+    assert_int_equal(faults_parse(NULL, why, sizeof(why)), 0);
+    trial_close(loop, &fd);
+    test_loop_end(loop);
+}
+
+/* The reset was looked for within two turns only; a full completion queue holds more batches. */
+static void reset_behind_data_that_is_seen_late_ends_the_stream(void)
+{
+    char why[128];
+
+    only_on_uring();
+    assert_int_equal(faults_parse("completion.late=1", why, sizeof(why)), 0);
+    for (int i = 0; i < 10; i++) {
+        struct call call;
+        int number;
+
+        call_prepare(&call, test_tcp_pair, &number);
+        wire_send_stream(call.peer, 1000, 0);
+        wire_reset(call.peer);
+        call.peer = -1;
+        talk_adopt(&call.talk, call.loop, number);
+        assert_int_equal(talk_end(call.loop, &call.talk), -ECONNRESET);
+        call_end(&call);
+    }
+}
+
+/* ---- wake-ups ---- */
+
+static int posted;
+
+static void on_post(struct gyre_loop *loop, void *data)
+{
+    (void)loop;
+    (void)data;
+    posted = 1;
+}
+
+static void *post_to(void *loop)
+{
+    poll(NULL, 0, 30); /* until it sleeps, most likely */
+    return gyre_loop_post(loop, on_post, NULL) == 0 ? loop : NULL;
+}
+
+/* The loop's own poll had failed, and with it its books: it never woke, and never ended. */
+static void loop_without_memory_to_wait_for_wakes_tries_again(void)
+{
+    struct gyre_loop *loop;
+    pthread_t thread;
+    void *done;
+
+    only_on_uring();
+    loop = test_loop();
+    faults_strike(FAULTS_REQUEST_poll, ENOMEM, 1);
+    assert_int_equal(gyre_loop_run(loop, GYRE_RUN_NOWAIT), 0);
+    assert_true(faults_strike_done());
+    assert_int_equal(gyre_loop_alive(loop), 0);
+    gyre_loop_ref(loop);
+    assert_int_equal(pthread_create(&thread, NULL, post_to, loop), 0);
+    test_turns_until(loop, &posted);
+    assert_int_equal(pthread_join(thread, &done), 0);
+    assert_non_null(done);
+    gyre_loop_unref(loop);
+    test_loop_end(loop);
+}
+
+/* The time to ask again came, and nothing told the other event loop that there is work. */
+static void embedded_loop_asks_again_for_a_lost_cancel(void)
+{
+    struct pollfd ready = {.events = POLLIN};
+    struct trial trial;
+    struct line line;
+
+    only_on_uring();
+    line_open(&line, test_tcp_pair);
+    ready.fd = gyre_loop_fd(line.loop);
+    assert_true(ready.fd >= 0);
+    trial_init(&trial, NULL, NULL);
+    assert_int_equal(gyre_op_recv_lease(&trial.op, &line.fd, GYRE_MULTISHOT), 0);
+    assert_true(gyre_loop_dispatch(line.loop) > 0);
+    faults_strike(FAULTS_REQUEST_cancel, EALREADY, 1);
+    gyre_op_cancel(&trial.op);
+    while (trial.finals == 0) {
+        assert_true(gyre_loop_dispatch(line.loop) >= 0);
+        if (trial.finals == 0) {
+            assert_int_equal(poll(&ready, 1, 2000), 1);
+        }
+    }
+    assert_true(faults_strike_done());
+    assert_int_equal(trial.res, -ECANCELED);
+    line_close(&line);
+}
+
+/* ---- signals ---- */
+
+static int arrived;
+
+static void on_signal(struct gyre_signal *signal, const struct signalfd_siginfo *info)
+{
+    (void)signal;
+    (void)info;
+    arrived = 1;
+}
+
+static int closed;
+
+static void on_signal_close(struct gyre_signal *signal)
+{
+    (void)signal;
+    closed = 1;
+}
+
+/* It waited for the next signal then. */
+static void signal_read_that_is_interrupted_is_made_again(void)
+{
+    struct gyre_loop *loop = test_loop();
+    struct gyre_signal signal;
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    assert_int_equal(gyre_signal_block(&set), 0);
+    assert_int_equal(gyre_signal_start(&signal, loop, &set, on_signal), 0);
+    faults_strike(FAULTS_CALL_read, EINTR, 1);
+    kill(getpid(), SIGUSR2);
+    test_turns_until(loop, &arrived);
+    assert_true(faults_strike_done());
+    assert_int_equal(gyre_signal_close(&signal, on_signal_close), 0);
+    test_turns_until(loop, &closed);
+    test_loop_end(loop);
+}
+
+/* ---- what GYRE_FAULTS may say ---- */
+
+static void faults_text_with_a_mistake_is_refused(void)
+{
+    static const char *const bad[] = {
+        "recv.sort=0.1", "recv.short=2", "recv.short=-0.1", "recv.short=x",          "recv.short",
+        "recv.short=",   "seed=x",       "net.delay=0.1",   "recv.short=0.1,,seed=1"};
+    char why[128];
+
+    for (size_t i = 0; i < TEST_COUNT(bad); i++) {
+        why[0] = '\0';
+        assert_int_equal(faults_parse(bad[i], why, sizeof(why)), -1);
+        assert_non_null(strstr(why, "GYRE_FAULTS"));
+    }
+    assert_int_equal(faults_parse("recv.short=1,accept.emfile=0.01,seed=7", why, sizeof(why)), 0);
+    assert_int_equal(faults_chance(GYRE_SIM_FAULT_RECV_SHORT), 1);
+    assert_int_equal(faults_chance(GYRE_SIM_FAULT_SEND_SHORT), 0);
+    assert_int_equal(faults_struck(GYRE_SIM_FAULT_RECV_SHORT), 1);
+    assert_int_equal(faults_parse(NULL, why, sizeof(why)), 0);
+    assert_int_equal(faults_strike_parse("recv:ENOMEM"), -1);
+    assert_int_equal(faults_strike_parse("resv:ENOMEM:1"), -1);
+    assert_int_equal(faults_strike_parse("recv:ENOMEM:1"), 0);
+    faults_strike(FAULTS_CALLS, 0, 0);
+}
+
+int main(void)
+{
+    const struct test_case cases[] = {
+        TEST_CASE(lease_receive_interrupted_by_erestartsys_goes_on),
+        TEST_CASE(accept_cancelled_with_a_number_of_nothing_delivers_none),
+        TEST_CASE(reset_behind_data_that_is_seen_late_ends_the_stream),
+        TEST_CASE(loop_without_memory_to_wait_for_wakes_tries_again),
+        TEST_CASE(embedded_loop_asks_again_for_a_lost_cancel),
+        TEST_CASE(signal_read_that_is_interrupted_is_made_again),
+        TEST_CASE(faults_text_with_a_mistake_is_refused),
+    };
+
+    return test_main("faults-regress", cases, TEST_COUNT(cases));
+}
