@@ -2,17 +2,15 @@
  * The harness: see harness.h for what it promises.
  *
  *     cmocka --> run_case() --fork--> child: cmocka again, with one test: account, body, account
- *                    |                  |
+ *                    |                  |                                (at the place: place.h)
  *                    +-- time limit <---+-- report (shared memory), output (a memfd)
  *
  * cmocka leaves a failed assertion by longjmp, to the last setjmp of the process that failed. So the
  * child runs a cmocka group of its own, and a process that a case forked and whose assertion failed
  * ends in teardown(), before it could go on with somebody else's cases.
  */
-#include "harness.h"
+#include "place.h"
 
-#include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <execinfo.h>
 #include <fcntl.h>
@@ -27,28 +25,13 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 enum {
     LIMIT_SECONDS = 10,    /* of a case that names none */
     SANITIZED_FACTOR = 4,  /* what sanitizers may cost */
-    SETTLE_MS = 2000,      /* for threads that have ended but are not reaped by the kernel yet */
     EXIT_SKIPPED = 77,     /* meson: the whole program was skipped */
     EXIT_SUBCHILD = 111,   /* an assertion failed in a process that the case forked */
-    FD_TARGET_LEN = 64,    /* of readlink(/proc/self/fd/N), enough to name a socket or a pipe */
     OUTPUT_MAX = 64 << 10, /* bytes of a failed case's output that are shown */
 };
 
@@ -57,18 +40,6 @@ struct report {
     int finished;
     int skipped;
     char why[512];
-};
-
-struct open_fd {
-    int number;
-    char target[FD_TARGET_LEN];
-};
-
-struct account {
-    struct open_fd *fds;
-    size_t fd_count;
-    size_t threads;
-    size_t live;
 };
 
 static struct report no_report; /* of a case that another main program runs */
@@ -115,206 +86,6 @@ static int no_fork(void)
     const char *value = getenv("GYRE_TEST_NOFORK");
 
     return value != NULL && strcmp(value, "0") != 0;
-}
-
-/* ---- what a case must leave as it found it ---- */
-
-static void read_target(int number, char *out_target)
-{
-    char path[64];
-    ssize_t len;
-
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", number);
-    len = readlink(path, out_target, FD_TARGET_LEN - 1);
-    out_target[len < 0 ? 0 : len] = '\0';
-}
-
-/* The numbers in a directory of /proc/self, such as fd or task; @out may be NULL. */
-static size_t list_numbers(const char *path, int *out, size_t max)
-{
-    DIR *dir = opendir(path);
-    const struct dirent *entry;
-    size_t count = 0;
-
-    if (dir == NULL) {
-        return 0;
-    }
-    while ((entry = readdir(dir)) != NULL) {
-        int number = (int)strtol(entry->d_name, NULL, 10);
-
-        if (entry->d_name[0] == '.' || number == dirfd(dir)) {
-            continue;
-        }
-        if (out != NULL && count < max) {
-            out[count] = number;
-        }
-        count++;
-    }
-    closedir(dir);
-    return count;
-}
-
-size_t test_open_fds(void)
-{
-    return list_numbers("/proc/self/fd", NULL, 0);
-}
-
-/* A worker of io_uring, named iou-wrk-... or iou-sqp-...: the kernel's, which ends it when it likes
- * after the ring is gone. */
-static int is_kernel_worker(const char *task)
-{
-    char path[64];
-    char name[8] = "";
-    FILE *file;
-
-    snprintf(path, sizeof(path), "/proc/self/task/%.16s/comm", task);
-    file = fopen(path, "re");
-    if (file == NULL) {
-        return 1; /* gone meanwhile */
-    }
-    if (fgets(name, sizeof(name), file) == NULL) {
-        name[0] = '\0';
-    }
-    fclose(file);
-    return strncmp(name, "iou-", 4) == 0;
-}
-
-static size_t count_tasks(int kernel_too)
-{
-    DIR *tasks = opendir("/proc/self/task");
-    struct dirent *entry;
-    size_t count = 0;
-
-    assert_non_null(tasks);
-    while ((entry = readdir(tasks)) != NULL) {
-        count += entry->d_name[0] != '.' && (kernel_too || !is_kernel_worker(entry->d_name));
-    }
-    closedir(tasks);
-    return count;
-}
-
-size_t test_threads(void)
-{
-    return count_tasks(0);
-}
-
-size_t test_tasks(void)
-{
-    return count_tasks(1);
-}
-
-size_t test_resident(void)
-{
-    FILE *file = fopen("/proc/self/statm", "re");
-    unsigned long total = 0;
-    unsigned long resident = 0;
-
-    if (file != NULL) {
-        if (fscanf(file, "%lu %lu", &total, &resident) != 2) {
-            resident = 0;
-        }
-        fclose(file);
-    }
-    /* Sanitized: mostly what the sanitizer keeps in quarantine. */
-    return SANITIZED ? 0 : resident * (size_t)sysconf(_SC_PAGESIZE);
-}
-
-static void account_take(struct account *account)
-{
-    size_t max = test_open_fds() + 64;
-    int *numbers = calloc(max, sizeof(*numbers));
-    size_t i;
-
-    assert_non_null(numbers);
-    account->fd_count = list_numbers("/proc/self/fd", numbers, max);
-    account->fds = calloc(account->fd_count + 1, sizeof(*account->fds));
-    assert_non_null(account->fds);
-    for (i = 0; i < account->fd_count; i++) {
-        account->fds[i].number = numbers[i];
-        read_target(numbers[i], account->fds[i].target);
-    }
-    free(numbers);
-    account->threads = test_threads();
-    account->live = gyre_allocator_live();
-}
-
-static const struct open_fd *account_find(const struct account *account, int number)
-{
-    size_t i;
-
-    for (i = 0; i < account->fd_count; i++) {
-        if (account->fds[i].number == number) {
-            return &account->fds[i];
-        }
-    }
-    return NULL;
-}
-
-/* Prints what is in @a and not, or not the same, in @b. */
-static int differences(const struct account *a, const struct account *b, const char *what)
-{
-    int count = 0;
-    size_t i;
-
-    for (i = 0; i < a->fd_count; i++) {
-        const struct open_fd *other = account_find(b, a->fds[i].number);
-
-        if (other == NULL || strcmp(other->target, a->fds[i].target) != 0) {
-            count++;
-            if (count <= 8) {
-                print_error("descriptor %d (%s) %s\n", a->fds[i].number, a->fds[i].target, what);
-            }
-        }
-    }
-    return count;
-}
-
-/* Whether the process has children, alive or not waited for. */
-static int has_children(void)
-{
-    siginfo_t info;
-
-    return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0;
-}
-
-/* pthread_join() returns, and a ring is closed, a moment before the kernel has reaped the threads. */
-static size_t threads_settled(size_t expected)
-{
-    uint64_t limit = test_now() + SETTLE_MS * GYRE_MSEC;
-    size_t count = test_threads();
-
-    while (count > expected && test_now() < limit) {
-        poll(NULL, 0, 1);
-        count = test_threads();
-    }
-    return count;
-}
-
-static void account_check(const struct account *before)
-{
-    struct account after;
-    size_t threads = threads_settled(before->threads);
-    int failures = 0;
-
-    account_take(&after);
-    failures += differences(&after, before, "left open");
-    failures += differences(before, &after, "was open before the case and is not any more");
-    if (after.live != before->live) {
-        print_error("%zu allocations of the library alive, %zu before\n", after.live, before->live);
-        failures++;
-    }
-    if (threads != before->threads) {
-        print_error("%zu threads, %zu before\n", threads, before->threads);
-        failures++;
-    }
-    if (has_children()) {
-        print_error("child processes left\n");
-        failures++;
-    }
-    free(after.fds);
-    if (failures > 0) {
-        fail_msg("the case leaks: %d findings", failures);
-    }
 }
 
 /* ---- running one case ---- */
@@ -375,12 +146,27 @@ static void on_limit(int number)
     raise(SIGKILL);
 }
 
-static void child(void)
+/* cmocka as well: a failed assertion must find its way out on the stack on which it failed. */
+static int run_one(void *context)
 {
     const struct CMUnitTest one[] = {{current->name, accounted_body, NULL, teardown, NULL}};
+
+    (void)context;
+    return cmocka_run_group_tests_name(current->name, one, NULL, NULL);
+}
+
+static int run_bare(void *state)
+{
+    accounted_body(state);
+    return 0;
+}
+
+static void child(void)
+{
     struct sigaction limit = {.sa_handler = on_limit};
     void *preload[1];
     int leaked;
+    int rc;
 
     case_pid = getpid();
     setpgid(0, 0);
@@ -389,10 +175,10 @@ static void child(void)
     dup2(output_fd, STDERR_FILENO);
     backtrace(preload, 1); /* loads libgcc now, not in the signal handler */
     sigaction(SIGXCPU, &limit, NULL);
-    cmocka_run_group_tests_name(current->name, one, NULL, NULL);
+    rc = place_run(run_one, NULL);
     leaked = report->finished && __lsan_do_recoverable_leak_check != NULL &&
              __lsan_do_recoverable_leak_check() != 0;
-    leave(report->skipped ? EXIT_SKIPPED : !report->finished || leaked);
+    leave(report->skipped ? EXIT_SKIPPED : !report->finished || rc != 0 || leaked);
 }
 
 static unsigned limit_ms(const struct test_case *test)
@@ -514,7 +300,9 @@ static void run_case(void **state)
     memset(report, 0, sizeof(*report));
     ran_count++;
     if (no_fork()) {
-        accounted_body(state);
+        if (place_run(run_bare, state) != 0) {
+            fail_msg("the place where %s ran is broken", current->name);
+        }
         return;
     }
     output_fd = memfd_create("test-output", MFD_CLOEXEC);
@@ -543,11 +331,22 @@ static int finish_case(void **state)
 
 /* ---- the program ---- */
 
+static int try_variant(void *unused)
+{
+    const struct gyre_loop_options options = test_options();
+    struct gyre_loop *loop = NULL;
+
+    (void)unused;
+    if (gyre_loop_create(&loop, &options) == GYRE_ENOURING) {
+        snprintf(report->why, sizeof(report->why), "%s", gyre_loop_refusal());
+        leave(EXIT_SKIPPED);
+    }
+    leave(0);
+}
+
 /* Whether the variant runs here: asked in a child, so that no case inherits anything. */
 static int variant_available(void)
 {
-    struct gyre_loop_options options = test_options();
-    struct gyre_loop *loop = NULL;
     int status = 0;
     pid_t pid;
 
@@ -556,11 +355,8 @@ static int variant_available(void)
     }
     pid = fork();
     if (pid == 0) {
-        if (gyre_loop_create(&loop, &options) == GYRE_ENOURING) {
-            snprintf(report->why, sizeof(report->why), "%s", gyre_loop_refusal());
-            leave(EXIT_SKIPPED);
-        }
-        leave(0);
+        place_run(try_variant, NULL);
+        leave(1);
     }
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
@@ -664,199 +460,7 @@ void test_skip(const char *why)
     abort();
 }
 
-/* ---- variants and loops ---- */
-
-static const char *variant(void)
-{
-    const char *name = getenv("GYRE_TEST_VARIANT");
-
-    return name == NULL || name[0] == '\0' ? "epoll" : name;
-}
-
-int test_variant_uring(void)
-{
-    return strncmp(variant(), "uring", strlen("uring")) == 0;
-}
-
-struct gyre_loop_options test_options(void)
-{
-    static const struct {
-        const char *name;
-        enum gyre_backend backend;
-        uint32_t features_off;
-    } variants[] = {
-        {"epoll", GYRE_BACKEND_EPOLL, 0},
-        {"uring", GYRE_BACKEND_URING, 0},
-        {"uring-noinc", GYRE_BACKEND_URING, GYRE_FEATURE_INCREMENTAL},
-        {"uring-nobufring", GYRE_BACKEND_URING,
-         GYRE_FEATURE_BUFFER_RING | GYRE_FEATURE_INCREMENTAL},
-        {"uring-nomultishot", GYRE_BACKEND_URING, GYRE_FEATURE_MULTISHOT},
-    };
-    struct gyre_loop_options options = {0};
-    size_t i;
-
-    for (i = 0; i < TEST_COUNT(variants); i++) {
-        if (strcmp(variant(), variants[i].name) == 0) {
-            options.backend = variants[i].backend;
-            options.features_off = variants[i].features_off;
-            return options;
-        }
-    }
-    fprintf(stderr, "GYRE_TEST_VARIANT=%s: no such variant\n", variant());
-    abort();
-}
-
-struct gyre_loop *test_loop_with(const struct gyre_loop_options *options)
-{
-    struct gyre_loop *loop = NULL;
-    int rc = gyre_loop_create(&loop, options);
-
-    if (rc != 0) {
-        fail_msg("gyre_loop_create: %s (%s): %s", gyre_error_name(rc), gyre_strerror(rc),
-                 gyre_loop_refusal());
-    }
-    assert_non_null(loop);
-    return loop;
-}
-
-struct gyre_loop *test_loop(void)
-{
-    const struct gyre_loop_options options = test_options();
-
-    return test_loop_with(&options);
-}
-
-void test_pool_conserved(struct gyre_loop *loop)
-{
-    struct gyre_pool_stats pool = {0};
-
-    assert_int_equal(gyre_loop_pool_stats(loop, &pool), 0);
-    assert_int_equal(pool.free + pool.lent + pool.in_kernel, pool.total);
-}
-
-void test_loop_end(struct gyre_loop *loop)
-{
-    struct gyre_loop_stats stats;
-    struct gyre_pool_stats pool = {0};
-    int kind;
-
-    test_pool_conserved(loop);
-    assert_int_equal(gyre_loop_pool_stats(loop, &pool), 0);
-    assert_int_equal(pool.lent, 0);
-    assert_int_equal(pool.leases, 0);
-    assert_int_equal(pool.starved, 0);
-    assert_int_equal(gyre_loop_stats(loop, &stats), 0);
-    for (kind = 0; kind < GYRE_OP_KIND_COUNT; kind++) {
-        if (stats.started[kind] != stats.finished[kind]) {
-            fail_msg("%s: %llu started, %llu finished", gyre_op_kind_name((enum gyre_op_kind)kind),
-                     (unsigned long long)stats.started[kind],
-                     (unsigned long long)stats.finished[kind]);
-        }
-    }
-    assert_int_equal(gyre_loop_destroy(loop), 0);
-}
-
-void test_turns_until_count(struct gyre_loop *loop, const int *counter, int goal)
-{
-    while (*counter < goal) {
-        int rc = gyre_loop_run(loop, GYRE_RUN_ONCE);
-
-        if (rc < 0) {
-            fail_msg("gyre_loop_run: %s", gyre_error_name(rc));
-        }
-        if (rc == 0 && *counter < goal) {
-            fail_msg("the loop has nothing left to do, %d of %d happened", *counter, goal);
-        }
-    }
-}
-
-void test_turns_until(struct gyre_loop *loop, const int *flag)
-{
-    while (*flag == 0) {
-        int rc = gyre_loop_run(loop, GYRE_RUN_ONCE);
-
-        if (rc < 0) {
-            fail_msg("gyre_loop_run: %s", gyre_error_name(rc));
-        }
-        if (rc == 0 && *flag == 0) {
-            fail_msg("the loop has nothing left to do, and what was awaited has not happened");
-        }
-    }
-}
-
-void test_ignore(struct gyre_op *op, const struct gyre_result *result)
-{
-    (void)op;
-    (void)result;
-}
-
-/* ---- sockets, time, processes ---- */
-
-int test_listener(struct sockaddr_in *out)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t len = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
-    assert_int_equal(listen(fd, SOMAXCONN), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
-    if (out != NULL) {
-        *out = address;
-    }
-    return fd;
-}
-
-/* A test may rain signals on the loop; its own blocking calls are not what is tested. */
-static sigset_t block_signals(void)
-{
-    sigset_t before;
-    sigset_t all;
-
-    sigfillset(&all);
-    assert_int_equal(pthread_sigmask(SIG_SETMASK, &all, &before), 0);
-    return before;
-}
-
-int test_connect(const struct sockaddr_in *address)
-{
-    const sigset_t before = block_signals();
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int rc = connect(fd, (const struct sockaddr *)address, sizeof(*address));
-
-    assert_int_equal(pthread_sigmask(SIG_SETMASK, &before, NULL), 0);
-    assert_true(fd >= 0);
-    assert_int_equal(rc, 0);
-    return fd;
-}
-
-void test_tcp_pair(int pair[2])
-{
-    const sigset_t before = block_signals();
-    struct sockaddr_in address;
-    int listener = test_listener(&address);
-
-    pair[0] = test_connect(&address);
-    pair[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    assert_int_equal(pthread_sigmask(SIG_SETMASK, &before, NULL), 0);
-    assert_true(pair[1] >= 0);
-    close(listener);
-}
-
-void test_unix_pair(int pair[2])
-{
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-}
-
-uint64_t test_now(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * GYRE_SEC + (uint64_t)now.tv_nsec;
-}
+/* ---- processes of a case ---- */
 
 int test_on_valgrind(void)
 {
