@@ -19,8 +19,6 @@ enum {
     CLOCK_NS = 25, /* reading the clock is none */
     RELAX_NS = 100,
     CALLS_AT_A_STRETCH = 512,
-    IDLE_WAITS_MAX =
-        20000, /* a thread that asks so often whether there is work, and there is not */
     LEAP_NS_MAX = 10 * 1000000000ull / 1000, /* in microseconds */
 };
 
@@ -326,9 +324,45 @@ static int must_wait(const struct sim_file *file, ssize_t rc, int flags)
     return rc == -EAGAIN && !(file->flags & O_NONBLOCK) && !(flags & MSG_DONTWAIT);
 }
 
+/* What is left of a message behind its first @done bytes. */
+struct rest {
+    struct iovec pieces[CUT_PIECES];
+    struct msghdr msg;
+};
+
+static void keep_rest(struct rest *rest, const struct msghdr *msg, size_t done)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < msg->msg_iovlen && count < CUT_PIECES; i++) {
+        const struct iovec *piece = &msg->msg_iov[i];
+        const size_t skip = piece->iov_len < done ? piece->iov_len : done;
+
+        done -= skip;
+        if (skip < piece->iov_len) {
+            rest->pieces[count].iov_base = (char *)piece->iov_base + skip;
+            rest->pieces[count++].iov_len = piece->iov_len - skip;
+        }
+    }
+    rest->msg.msg_iov = rest->pieces;
+    rest->msg.msg_iovlen = count;
+}
+
+/* A blocking stream takes all that it is given, and gives all that MSG_WAITALL asks for, unless it
+ * ends. */
+static int goes_on(const struct sim_file *file, ssize_t rc, int flags)
+{
+    const struct sim_socket *socket = gyre__sim_socket_of((struct sim_file *)(uintptr_t)file);
+
+    return rc > 0 && must_wait(file, -EAGAIN, flags) && socket->type == SOCK_STREAM;
+}
+
 static ssize_t send_blocking(int number, const struct msghdr *msg, int flags)
 {
     struct sim_file *file = gyre__sim_fd_file(enter(), number);
+    const size_t len = gyre__sim_pieces_len(msg->msg_iov, msg->msg_iovlen);
+    struct rest rest = {.msg = *msg};
+    size_t done = 0;
     ssize_t rc;
 
     if (file == NULL) {
@@ -337,8 +371,26 @@ static ssize_t send_blocking(int number, const struct msghdr *msg, int flags)
     if (fault(GYRE_SIM_FAULT_CALL_EINTR)) {
         return -EINTR;
     }
-    while (rc = gyre__sim_do_send(file, msg, flags), must_wait(file, rc, flags)) {
-        gyre__sim_file_await(file, EPOLLOUT | EPOLLERR | EPOLLHUP, UINT64_MAX);
+    for (;;) {
+        rc = gyre__sim_do_send(file, &rest.msg, flags);
+        done += rc > 0 ? (size_t)rc : 0;
+        if (must_wait(file, rc, flags)) {
+            gyre__sim_file_await(file, EPOLLOUT | EPOLLERR | EPOLLHUP, UINT64_MAX);
+        } else if (goes_on(file, rc, flags) && done < len) {
+            rest.msg = (struct msghdr){0};
+            keep_rest(&rest, msg, done);
+        } else {
+            return done > 0 ? (ssize_t)done : rc;
+        }
+    }
+}
+
+static ssize_t recv_once(struct sim_file *file, struct msghdr *msg, int flags)
+{
+    ssize_t rc;
+
+    while (rc = gyre__sim_do_recv(file, msg, flags), must_wait(file, rc, flags)) {
+        gyre__sim_file_await(file, EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP, UINT64_MAX);
     }
     return rc;
 }
@@ -346,6 +398,8 @@ static ssize_t send_blocking(int number, const struct msghdr *msg, int flags)
 static ssize_t recv_blocking(int number, struct msghdr *msg, int flags)
 {
     struct sim_file *file = gyre__sim_fd_file(enter(), number);
+    const size_t len = gyre__sim_pieces_len(msg->msg_iov, msg->msg_iovlen);
+    size_t done;
     ssize_t rc;
 
     if (file == NULL) {
@@ -354,10 +408,17 @@ static ssize_t recv_blocking(int number, struct msghdr *msg, int flags)
     if (fault(GYRE_SIM_FAULT_CALL_EINTR)) {
         return -EINTR;
     }
-    while (rc = gyre__sim_do_recv(file, msg, flags), must_wait(file, rc, flags)) {
-        gyre__sim_file_await(file, EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP, UINT64_MAX);
+    rc = recv_once(file, msg, flags);
+    done = rc > 0 ? (size_t)rc : 0;
+    while ((flags & MSG_WAITALL) &&
+           goes_on(file, rc, flags | (flags & MSG_PEEK ? MSG_DONTWAIT : 0)) && done < len) {
+        struct rest rest = {.msg = {0}};
+
+        keep_rest(&rest, msg, done);
+        rc = recv_once(file, &rest.msg, flags);
+        done += rc > 0 ? (size_t)rc : 0;
     }
-    return rc;
+    return done > 0 ? (ssize_t)done : rc;
 }
 
 /* ---- sockets ---- */
@@ -868,9 +929,9 @@ static void yield(void)
     struct sim_thread *thread = gyre__sim_self();
     struct gyre_sim *sim = sim_of_caller();
 
-    if (++thread->idle_waits > IDLE_WAITS_MAX) {
-        gyre__sim_failed(sim, "a thread of %s spins: %d waits without anything happening",
-                         thread->process->host->name, IDLE_WAITS_MAX);
+    if (++thread->idle_waits > sim->idle_waits_max) {
+        gyre__sim_failed(sim, "a thread of %s spins: %llu waits without anything happening",
+                         thread->process->host->name, (unsigned long long)sim->idle_waits_max);
         gyre__sim_thread_sleep(UINT64_MAX); /* the run is over */
     }
     gyre__sim_thread_sleep(sim->now_ns);

@@ -28,7 +28,6 @@ enum {
     EPHEMERAL_COUNT = EPHEMERAL_LAST - EPHEMERAL_FIRST + 1,
 };
 
-#define LOOPBACK_NS        (5 * GYRE_USEC)
 #define LATENCY_DEFAULT_NS (100 * GYRE_USEC)
 #define LOST_ONCE_MAX_NS   (300 * GYRE_MSEC)
 
@@ -242,7 +241,7 @@ uint64_t gyre__sim_transit(struct gyre_sim_host *from, struct gyre_sim_host *to,
     uint64_t when_ns;
 
     if (from == to) {
-        return now_ns + LOOPBACK_NS;
+        return now_ns + from->loopback_ns;
     }
     link = link_to(from, to);
     if (link->partitioned) {

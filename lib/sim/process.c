@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_FD = 3, SIGNAL_STATUS = 128 };
+enum { FIRST_FD = 3, SIGNAL_STATUS = 128, LOOPBACK_NS = 5000 };
 
 /* ---- files ---- */
 
@@ -223,6 +223,7 @@ int gyre_sim_host_create(struct gyre_sim *sim, const char *name, const char *add
     }
     host = gyre__sim_alloc(sizeof(*host));
     host->sim = sim;
+    host->loopback_ns = LOOPBACK_NS;
     snprintf(host->name, sizeof(host->name), "%s", name);
     gyre__list_init(&host->processes);
     gyre__list_init(&host->bindings);

@@ -327,6 +327,7 @@ struct gyre_sim_host {
     struct gyre_link paths;    /* unix.c */
     struct gyre_link abstract; /* unix.c */
     uint64_t inodes;
+    uint64_t loopback_ns;          /* what a packet to the host itself takes */
     struct gyre_link links;        /* net.c: struct sim_link, to other hosts */
     struct sim_ports *ports;       /* net.c; NULL: none in use yet */
     struct gyre_link connections;  /* tcp_end.c: struct sim_end */

@@ -22,6 +22,7 @@
 
 enum {
     LINE_MAX_LEN = 400,
+    IDLE_WAITS_MAX = 20000,
     FAULTS_ON_ONE_IN = 3, /* of the faults, a seed switches on about so many */
     CALM_ONE_IN = 8,      /* of the seeds have no faults at all */
 };
@@ -326,6 +327,7 @@ int gyre_sim_create(struct gyre_sim **out_sim, const struct gyre_sim_options *op
     sim->options.heal_at_ns =
         sim->options.heal_at_ns != 0 ? sim->options.heal_at_ns : HEAL_DEFAULT_NS;
     sim->options.end_ns = sim->options.end_ns != 0 ? sim->options.end_ns : END_DEFAULT_NS;
+    sim->idle_waits_max = IDLE_WAITS_MAX;
     gyre__list_init(&sim->hosts);
     gyre__list_init(&sim->scripts);
     seed_random(sim);

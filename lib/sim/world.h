@@ -35,7 +35,9 @@ struct gyre_sim {
     uint32_t processes; /* that the run waits for */
     uint32_t pids;
     uint64_t file_ids;
-    uint8_t running; /* in gyre_sim_run() */
+    uint64_t
+        idle_waits_max; /* a thread that asks so often whether there is work, and there is not */
+    uint8_t running;    /* in gyre_sim_run() */
     uint8_t failed;
     struct sim_chance chance[GYRE_SIM_FAULT_COUNT];
     uint64_t seen[GYRE_SIM_PATH_COUNT];
