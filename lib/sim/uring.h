@@ -203,6 +203,8 @@ int gyre__sim_request_copy_buffer(struct sim_request *request);
 int gyre__sim_request_copy_msg(struct sim_request *request);
 /* The rest of the copied pieces, behind what is done; returns how many. */
 size_t gyre__sim_request_rest(const struct sim_request *request, struct iovec *pieces);
+/* What of a message is still to be sent; in @pieces. */
+struct msghdr gyre__sim_request_rest_msg(const struct sim_request *request, struct iovec *pieces);
 /* Whether a transfer that is to be whole goes on after a part. */
 int gyre__sim_request_goes_on(const struct sim_request *request);
 

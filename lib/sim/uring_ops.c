@@ -99,6 +99,20 @@ size_t gyre__sim_request_rest(const struct sim_request *request, struct iovec *p
     return count;
 }
 
+/* Descriptors went with the first bytes. */
+struct msghdr gyre__sim_request_rest_msg(const struct sim_request *request, struct iovec *pieces)
+{
+    struct msghdr msg = request->msg;
+
+    msg.msg_iov = pieces;
+    msg.msg_iovlen = gyre__sim_request_rest(request, pieces);
+    if (request->done > 0) {
+        msg.msg_control = NULL;
+        msg.msg_controllen = 0;
+    }
+    return msg;
+}
+
 /* ---- receiving ---- */
 
 /* Nobody may read it before the completion. */

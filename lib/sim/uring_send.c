@@ -96,7 +96,7 @@ enum sim_turn gyre__sim_send_try(struct sim_request *request)
 {
     const size_t whole = gyre__sim_pieces_len(request->pieces, request->msg.msg_iovlen);
     const int flags = ((int)request->sqe.msg_flags & ~MSG_WAITALL) | MSG_DONTWAIT | MSG_NOSIGNAL;
-    struct msghdr msg = request->msg;
+    struct msghdr msg;
     struct iovec *pieces;
     ssize_t rc;
 
@@ -107,9 +107,8 @@ enum sim_turn gyre__sim_send_try(struct sim_request *request)
         return gyre__sim_request_end(request, -ENOTSOCK, 0);
     }
     gyre__sim_request_check(request);
-    pieces = gyre__sim_alloc((msg.msg_iovlen + 1) * sizeof(*pieces));
-    msg.msg_iov = pieces;
-    msg.msg_iovlen = gyre__sim_request_rest(request, pieces);
+    pieces = gyre__sim_alloc((request->msg.msg_iovlen + 1) * sizeof(*pieces));
+    msg = gyre__sim_request_rest_msg(request, pieces);
     rc = gyre__sim_do_send(request->file, &msg, flags);
     free(pieces);
     if (rc == -EAGAIN) {

@@ -28,14 +28,14 @@ static void end(struct sim_request *request, ssize_t rc)
 static ssize_t send_rest(struct sim_request *request)
 {
     struct sim_socket *socket = gyre__sim_socket_of(request->file);
-    struct msghdr msg = request->msg;
+    struct iovec *pieces = gyre__sim_alloc((request->msg.msg_iovlen + 1) * sizeof(*pieces));
+    struct msghdr msg;
     ssize_t rc;
 
     gyre__sim_request_check(request);
-    msg.msg_iov = gyre__sim_alloc((msg.msg_iovlen + 1) * sizeof(*msg.msg_iov));
-    msg.msg_iovlen = gyre__sim_request_rest(request, msg.msg_iov);
+    msg = gyre__sim_request_rest_msg(request, pieces);
     rc = socket->ops->send(socket, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-    free(msg.msg_iov);
+    free(pieces);
     return rc;
 }
 
