@@ -12,11 +12,10 @@
 #include <string.h>
 
 enum {
-    SEND_BUFFER =
-        87040 * 2, /* small for Linux, where buffers grow, so that senders meet the limit */
-    RECEIVE_BUFFER = 131072,
-    SEND_LEAST = 4608, /* net/core/sock.c, SOCK_MIN_SNDBUF */
+    BUFFER_DEFAULT = 212992, /* net.core.wmem_default and rmem_default; TCP has others */
+    SEND_LEAST = 4608,       /* net/core/sock.c, SOCK_MIN_SNDBUF */
     RECEIVE_LEAST = 2304,
+    OPTION_LAST = 128,
     BUFFER_MOST = 425984, /* net.core.wmem_max, doubled */
 };
 
@@ -30,8 +29,8 @@ void *gyre__sim_socket_new(struct gyre_sim_host *host, const struct sim_file_ops
 
     gyre_assert(file_ops->read == gyre__sim_socket_read);
     socket->ops = ops;
-    socket->send_buffer = SEND_BUFFER;
-    socket->receive_buffer = RECEIVE_BUFFER;
+    socket->send_buffer = BUFFER_DEFAULT;
+    socket->receive_buffer = BUFFER_DEFAULT;
     socket->owner.pid = process != NULL ? (pid_t)process->pid : 0;
     socket->owner.uid = 1000;
     socket->owner.gid = 1000;
@@ -160,10 +159,24 @@ static int set_common(struct sim_socket *socket, int name, int value)
     case SO_ACCEPTCONN:
     case SO_ERROR:
     case SO_PEERCRED:
-        return -EINVAL;
+        return -ENOPROTOOPT;
     default:
         return keep(socket, SOL_SOCKET, name, value);
     }
+}
+
+/* Which levels a socket has: 0 or an error. Of the options of a level that are only kept, any number
+ * that Linux could have is one. */
+static int check_option(const struct sim_socket *socket, int level, int name)
+{
+    int has;
+
+    if (level != SOL_SOCKET && socket->family == AF_UNIX) {
+        return -EOPNOTSUPP;
+    }
+    has = level == SOL_SOCKET || level == IPPROTO_IP || level == socket->protocol ||
+          (level == IPPROTO_IPV6 && socket->family == AF_INET6);
+    return has && name > 0 && name <= OPTION_LAST ? 0 : -ENOPROTOOPT;
 }
 
 int gyre__sim_socket_set(struct sim_socket *socket, int level, int name, const void *value,
@@ -175,6 +188,10 @@ int gyre__sim_socket_set(struct sim_socket *socket, int level, int name, const v
                  : -ENOPROTOOPT;
 
     if (rc != -ENOPROTOOPT) {
+        return rc;
+    }
+    rc = check_option(socket, level, name);
+    if (rc < 0) {
         return rc;
     }
     if (level == SOL_SOCKET && name == SO_LINGER) {
@@ -241,6 +258,10 @@ int gyre__sim_socket_get(struct sim_socket *socket, int level, int name, void *v
                  : -ENOPROTOOPT;
 
     if (rc != -ENOPROTOOPT) {
+        return rc;
+    }
+    rc = check_option(socket, level, name);
+    if (rc < 0) {
         return rc;
     }
     if (level == SOL_SOCKET && name == SO_LINGER) {

@@ -25,8 +25,10 @@
 #include <sys/epoll.h>
 
 enum {
-    BACKLOG_MAX = 4096,  /* net.core.somaxconn */
-    DEFER_MAX_S = 30000, /* 255 retransmissions */
+    BACKLOG_MAX = 4096,   /* net.core.somaxconn */
+    DEFER_MAX_S = 30000,  /* 255 retransmissions */
+    SEND_BUFFER = 174080, /* small for Linux, where it grows, so that senders meet the limit */
+    RECEIVE_BUFFER = 131072,
 };
 
 static const struct sim_file_ops tcp_file_ops;
@@ -499,6 +501,8 @@ static struct sim_tcp *new_socket(struct gyre_sim_host *host, int family)
     tcp->base.family = family;
     tcp->base.type = SOCK_STREAM;
     tcp->base.protocol = IPPROTO_TCP;
+    tcp->base.send_buffer = SEND_BUFFER;
+    tcp->base.receive_buffer = RECEIVE_BUFFER;
     memcpy(tcp->congestion, "cubic", sizeof("cubic"));
     gyre__list_init(&tcp->listening);
     gyre__list_init(&tcp->accepting);

@@ -156,7 +156,7 @@ struct unix_message *gyre__sim_unix_message_new(struct unix_socket *sender,
     gyre__list_init(&message->link);
     unix_hold(sender);
     message->sender = sender;
-    message->memory = gyre__sim_charge(len);
+    message->memory = gyre__sim_charge_unix(len, sender->socket.type == SOCK_STREAM);
     message->len = len;
     message->control = *control;
     control->rights = NULL;
