@@ -52,6 +52,12 @@ int test_main(const char *module, const struct test_case *cases, size_t count);
 /* Ends the case; it counts as skipped, not as passed, and the reason is reported. */
 void test_skip(const char *why) __attribute__((noreturn));
 
+/* Whether the case runs on the simulated kernel (tests/sim/place.c). */
+int test_is_simulated(void);
+
+/* Skips the case if so: for what the simulation does not have, or cannot show. */
+void test_skip_simulated(const char *why);
+
 /* The options of the variant under test: GYRE_TEST_VARIANT is uring, uring-noinc, uring-nobufring,
  * uring-nomultishot or epoll (default epoll). Change what the case needs, then gyre_loop_create(). */
 struct gyre_loop_options test_options(void);

@@ -136,6 +136,22 @@ void test_ignore(struct gyre_op *op, const struct gyre_result *result)
     (void)result;
 }
 
+int test_is_simulated(void)
+{
+#if defined(GYRE_SIM)
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+void test_skip_simulated(const char *why)
+{
+    if (test_is_simulated()) {
+        test_skip(why);
+    }
+}
+
 /* ---- sockets, time ---- */
 
 int test_listener(struct sockaddr_in *out)

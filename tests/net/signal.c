@@ -590,9 +590,11 @@ static void start_with_bad_arguments_is_refused(void)
     assert_int_equal(gyre_signal_background(signal, 1), -EINVAL);
     assert_int_equal(gyre_signal_close(NULL, NULL), -EINVAL);
     assert_int_equal(gyre_signal_close(signal, NULL), -EINVAL);
-    assert_int_equal(pthread_create(&thread, NULL, start_elsewhere, &watch), 0);
-    assert_int_equal(pthread_join(thread, &rc), 0);
-    assert_int_equal((intptr_t)rc, GYRE_ETHREAD);
+    if (!test_is_simulated()) { /* where all threads are one to the library */
+        assert_int_equal(pthread_create(&thread, NULL, start_elsewhere, &watch), 0);
+        assert_int_equal(pthread_join(thread, &rc), 0);
+        assert_int_equal((intptr_t)rc, GYRE_ETHREAD);
+    }
     assert_int_equal(gyre_loop_alive(watch.loop), 0);
     test_loop_end(watch.loop);
 }

@@ -428,6 +428,7 @@ static void threads_block_all_signals_and_have_a_name(void)
     sigset_t all;
     int number;
 
+    test_skip_simulated("the simulation has no names and masks of threads");
     sigfillset(&all);
     assert_int_equal(pthread_sigmask(SIG_BLOCK, NULL, &before), 0);
     gyre_work_init(&masked.work, on_run_look, on_done_nothing);
@@ -502,6 +503,7 @@ static void cancel_against_the_threads_has_one_result(void)
         job_init(&job, loop, pool);
         assert_int_equal(job_start(&job), 0);
         while (round % 3 == 0 && pool_stats(pool).queued > 0) {
+            sched_yield();
         }
         rc = gyre_work_cancel(&job.work);
         test_turns_until(loop, &job.dones);
@@ -669,8 +671,10 @@ static void bad_arguments_are_refused(void)
     assert_int_equal(gyre_work_cancel(&none), -EINVAL);
     assert_int_equal(gyre_work_cancel(&job.work), -EINVAL);
     assert_int_equal(gyre_work_active(NULL), 0);
-    assert_int_equal(elsewhere(start_elsewhere, &job), GYRE_ETHREAD);
-    assert_int_equal(elsewhere(cancel_elsewhere, &busy.job), GYRE_ETHREAD);
+    if (!test_is_simulated()) { /* where all threads are one to the library */
+        assert_int_equal(elsewhere(start_elsewhere, &job), GYRE_ETHREAD);
+        assert_int_equal(elsewhere(cancel_elsewhere, &busy.job), GYRE_ETHREAD);
+    }
     assert_int_equal(gyre_loop_alive(busy.loop), 1);
     sem_post(&busy.gate);
     busy_end(&busy);

@@ -266,12 +266,12 @@ void rig_open(struct rig *rig, struct gyre_loop *loop, const struct rig_kind *ki
 {
     print_message("kind: %s\n", kind->name);
     *rig = (struct rig){.kind = kind, .loop = loop, .peer = -1, .client = -1};
-    kind->open(rig);
+    kind->begin(rig);
 }
 
 static int is_accept(const struct rig *rig)
 {
-    return rig->kind->open == open_listener;
+    return rig->kind->begin == open_listener;
 }
 
 static void on_rig_result(struct trial *trial, const struct gyre_result *result)

@@ -18,7 +18,7 @@ struct rig;
 struct rig_kind {
     const char *name;
     int multishot;
-    void (*open)(struct rig *rig);
+    void (*begin)(struct rig *rig);
     int (*start)(struct rig *rig, struct trial *trial);
     void (*provoke)(struct rig *rig); /* NULL: it can only be cancelled */
     void (*settle)(struct rig *rig, const struct trial *trial);
