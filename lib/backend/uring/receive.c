@@ -169,7 +169,8 @@ static void pause_if_due(struct gyre_op *op)
 /*
  * Data and a reset that were both there when the multishot was armed: the kernel (6.18) delivers the
  * data and then waits for a wake-up that has been already. It looks by itself when it says that
- * there is more, and when it is woken; so this has to be asked for the first data after arming only.
+ * there is more, and when it is woken; so this has to be asked after arming only, for the first data
+ * behind which there is no more: it may have come in many buffers.
  */
 static int hides_reset(struct gyre_op *op, const struct gyre__cqe *cqe)
 {
@@ -178,9 +179,13 @@ static int hides_reset(struct gyre_op *op, const struct gyre__cqe *cqe)
         FRESH_TURNS + gyre__uring_of(op->loop)->ring.uring.cq.ring_entries / BATCH_MAX;
     struct pollfd one = {.fd = op->fd->number, .events = POLLRDHUP};
 
+    if (armed != 0 && (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY)) {
+        op->done = (uint32_t)op->loop->stats.turns | 1;
+        return 0;
+    }
     op->done = 0;
     if (armed == 0 || (uint32_t)op->loop->stats.turns - armed > fresh ||
-        (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY) || !(cqe->flags & IORING_CQE_F_MORE)) {
+        !(cqe->flags & IORING_CQE_F_MORE)) {
         return 0;
     }
     op->loop->stats.syscalls++;
