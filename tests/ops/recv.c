@@ -400,7 +400,7 @@ static void recv_urgent_byte_is_no_part_of_the_stream(void)
         static struct reader reader;
         struct line line;
 
-    test_skip_simulated("the simulation has no urgent data");
+        test_skip_simulated("the simulation has no urgent data");
         reader_announce(mode);
         line_open(&line, test_tcp_pair);
         urgent(&line, &reader, mode);
