@@ -184,7 +184,8 @@ static int hides_reset(struct gyre_op *op, const struct gyre__cqe *cqe)
         return 0;
     }
     op->done = 0;
-    if (armed == 0 || (uint32_t)op->loop->stats.turns - armed > fresh ||
+    /* One more, since what was noted in an even turn names the next. */
+    if (armed == 0 || (uint32_t)op->loop->stats.turns + 1 - armed > fresh + 1 ||
         !(cqe->flags & IORING_CQE_F_MORE)) {
         return 0;
     }
