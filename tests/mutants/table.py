@@ -156,7 +156,7 @@ URING = [
         "gyre__uring_cancel",
         "gyre__list_append(&gyre__uring_of(op->loop)->cancels, &op->link);",
         "op->loop->stats.retries++;",
-        "ops-pressure-uring ops-cancel-uring"),
+        "sim-regress-uring ops-cancel-uring"),
     mutant(
         "over-before-completion",
         "a cancelled operation is called over while the kernel still has its memory",

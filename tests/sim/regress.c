@@ -194,12 +194,96 @@ static void reset_that_cuts_a_send_short_is_no_end(void)
     free(bytes);
 }
 
+/* ---- more cancels than the queue takes, and a kernel that takes none ---- */
+
+enum { STREAMS = 40 };
+
+struct crowd {
+    struct gyre_sim *sim;
+    struct gyre_loop *loop;
+    struct gyre_stream stream[STREAMS];
+    int opened;
+    int closed;
+};
+
+static struct crowd *the_crowd;
+
+static void crowd_on_close(struct gyre_stream *stream, int error)
+{
+    (void)stream;
+    (void)error;
+    the_crowd->closed++;
+}
+
+static void crowd_on_timer(struct gyre_timer *timer)
+{
+    (void)timer;
+    assert_int_equal(gyre_sim_rate(the_crowd->sim, GYRE_SIM_FAULT_ENTER_EBUSY, 1000000), 0);
+    for (int i = 0; i < STREAMS; i++) {
+        gyre_stream_reset(&the_crowd->stream[i]);
+    }
+    assert_int_equal(gyre_sim_rate(the_crowd->sim, GYRE_SIM_FAULT_ENTER_EBUSY, 0), 0);
+}
+
+static void crowd_on_open(struct gyre_stream *stream)
+{
+    (void)stream;
+    the_crowd->opened++;
+}
+
+static int crowd_main(void *context)
+{
+    static const struct gyre_stream_handler handler = {.on_open = crowd_on_open,
+                                                       .on_close = crowd_on_close};
+    struct crowd *crowd = context;
+    struct gyre_timer timer;
+    struct gyre_addr to;
+
+    gyre_sim_sleep(GYRE_MSEC);
+    if (gyre_loop_create(&crowd->loop, &(struct gyre_loop_options){.sq_entries = 8}) < 0 ||
+        gyre_addr_parse("10.0.0.1:7000", &to) < 0 ||
+        gyre_timer_init(&timer, crowd->loop, crowd_on_timer) < 0 ||
+        gyre_timer_start(&timer, GYRE_SEC) < 0) {
+        return 1;
+    }
+    for (int i = 0; i < STREAMS; i++) {
+        if (gyre_stream_connect(&crowd->stream[i], crowd->loop, &to, &handler) < 0) {
+            return 1;
+        }
+    }
+    return gyre_loop_run(crowd->loop, GYRE_RUN_DEFAULT) == 0 && gyre_loop_destroy(crowd->loop) == 0
+               ? 0
+               : 1;
+}
+
+/* Not a bug that was: no other test meets a queue that is full while the kernel takes nothing. */
+static void cancels_that_find_the_queue_full_are_not_forgotten(void)
+{
+    struct echo echo = {.connections = STREAMS};
+    struct crowd crowd = {0};
+    struct rig rig;
+
+    rig_begin(&rig, NULL);
+    crowd.sim = rig.sim;
+    the_crowd = &crowd;
+    rig_spawn(rig.server, echo_main, &echo, 0);
+    rig_spawn(rig.client, crowd_main, &crowd, 0);
+    rig_run(&rig);
+    if (test_variant_uring()) {
+        assert_true(gyre_sim_struck(rig.sim, GYRE_SIM_FAULT_ENTER_EBUSY) > 0);
+    }
+    rig_end(&rig);
+    assert_int_equal(crowd.opened, STREAMS);
+    assert_int_equal(crowd.closed, STREAMS);
+}
+
 int main(void)
 {
     static const struct test_case cases[] = {
         TEST_CASE(incremental_buffers_are_off_where_the_order_does_not_tell),
         TEST_CASE(probe_that_finds_no_memory_goes_on),
         TEST_CASE(reset_that_cuts_a_send_short_is_no_end),
+        TEST_CASE(cancels_that_find_the_queue_full_are_not_forgotten),
     };
 
     return test_main("sim-regress", cases, TEST_COUNT(cases));
