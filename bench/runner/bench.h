@@ -2,15 +2,23 @@
  * The runner, what its parts share.
  *
  *   main.c         subcommands and options
- *   echo.c         the echo suite: which contenders, which cells, in which order
- *   measure.c      one measurement: one server, one load, start to end
+ *   suites.c       the list of suites; ../suites/ has one file for each
+ *   plan.c         which measurements a run takes, in which order
+ *   run.c          takes them, one after the other
+ *   store.c        samples.jsonl: every measurement as it is made, and those of before
+ *   measure.c      parts of one measurement: a server, a load, a program
  *   child.c        processes
  *   stats.c        medians, spreads, paired ratios
- *   summary.c      from measurements to the rows of the table
- *   table.c        the table for people
- *   results.c      results.json
+ *   summary.c      from measurements to results.json
  *   environment.c  what a number means nothing without
+ *   table.c        results for people, in a terminal
+ *   csv.c          results.csv
+ *   report.c       results for people, as a page; chart.c draws with gnuplot
+ *   compare.c      two results against each other
  *   progress.c     what is going on meanwhile
+ *
+ * A suite is a table: contenders, cells, figures, and a function that takes one sample. Everything
+ * else (order, pairing, resolution, repeats, results, reports) is the same for all suites.
  */
 #ifndef RUNNER_BENCH_H
 #define RUNNER_BENCH_H
@@ -24,157 +32,273 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define BENCH_ROUNDS_MAX  100u
-#define BENCH_FILTERS_MAX 16u
+#define BENCH_ROUNDS_MAX     100u
+#define BENCH_FILTERS_MAX    16u
+#define BENCH_PARAMETERS_MAX 4
+#define BENCH_SUITES_MAX     16
+#define BENCH_DIRS_MAX       8
 
 /* Exit status of gyre-bench. */
 enum bench_exit {
     BENCH_OK = 0,
     BENCH_FAILED = 1, /* some contender failed; the others' numbers stand */
     BENCH_USAGE = 2,
-    BENCH_WRONG_BYTES = 3, /* no table */
+    BENCH_WRONG_BYTES = 3, /* a suite has no table */
     BENCH_INTERRUPTED = 130,
 };
 
+/* How much to measure. A cell belongs to one level or more. */
+enum level { LEVEL_QUICK, LEVEL_NORMAL, LEVEL_FULL, LEVEL_COUNT };
+
+#define IN_QUICK  (1u << LEVEL_QUICK)
+#define IN_NORMAL (1u << LEVEL_NORMAL)
+#define IN_FULL   (1u << LEVEL_FULL)
+#define IN_ALL    (IN_QUICK | IN_NORMAL | IN_FULL)
+
+struct settings {
+    uint32_t pairs;
+    uint32_t warmup_ms;
+    uint32_t duration_ms;
+};
+
 struct bench_options {
-    const char *servers_dir;
-    const char *load_path;
+    const char *dirs[BENCH_DIRS_MAX]; /* where programs are, NULL-terminated */
     const char *out_dir;
     const char *congestion;
     const char *filters[BENCH_FILTERS_MAX]; /* none: everything */
     size_t filter_count;
-    const struct contender *reference; /* what the others are compared with */
-    uint32_t pairs;
-    uint32_t warmup_ms;
-    uint32_t duration_ms;
-    bool quick;
+    const char *reference; /* instead of the suite's own, where it has a contender of that name */
+    const struct suite *suites[BENCH_SUITES_MAX];
+    size_t suite_count;
+    enum level level;
+    struct settings settings; /* 0: the suite's own for the level */
+    uint32_t minutes;         /* for everything; 0: as long as it takes */
     int server_cpu;
     int load_cpu;
     bool spin;
+    bool resume;
 };
 
 struct contender {
     const char *name;
-    const char *program;
-    const char *backend; /* of echo-server, or NULL */
-    bool repeat;         /* the reference a second time: its ratio to the first is the resolution */
+    const char *program;      /* a file name */
+    const char *arguments[6]; /* NULL-terminated */
+    const char *expect;       /* a word of the server's announcement, or NULL */
+    unsigned levels;          /* 0: all */
+    bool slow;                /* takes part where the suite says so, in few rounds */
 };
 
 struct cell {
-    const char *name;
-    uint32_t size;
-    uint32_t connections;
-    uint32_t depth;
-    const char *const *extra; /* slow contenders that take part, NULL-terminated */
+    char name[24];
+    unsigned levels;
+    uint32_t parameters[BENCH_PARAMETERS_MAX];
 };
 
-#define REFERENCE_NAME   "echo-epoll" /* unless another is asked for */
-/* A slow contender needs no more rounds: its distance is not a matter of per cents. */
-#define EXTRA_ROUNDS_MAX 3u
+/* A number that a sample yields. */
+struct figure {
+    const char *name;   /* key in the results, unit included */
+    const char *column; /* heading in the terminal, NULL: not there */
+    double divisor;     /* of the printed value; 0: 1 */
+    int decimals;
+    const char *text; /* what it is, for the legend and the report */
+};
 
-extern struct contender contenders[];
-extern const size_t contender_count;
-extern const struct cell cells[];
-extern const size_t cell_count;
+enum chart_kind {
+    CHART_LINES,       /* a figure over a parameter, the others fixed */
+    CHART_PERCENTILES, /* figures over their place, in one cell */
+    CHART_BARS,        /* a figure of each contender, in one cell */
+};
+
+struct chart {
+    enum chart_kind kind;
+    const char *title;
+    const char *figure; /* of CHART_PERCENTILES: what all names begin with */
+    const char *x;      /* parameter of CHART_LINES */
+    const char *fixed;  /* "size=64 depth=1" of CHART_LINES; the cell otherwise */
+    const char *y_label;
+    bool x_log;
+    bool y_log;
+};
+
+struct sample;
+
+struct suite {
+    const char *name;
+    const char *title;
+    const char *operation;                        /* what is counted: "message" */
+    const char *parameters[BENCH_PARAMETERS_MAX]; /* their names, as many as there are */
+    const struct contender *contenders;
+    size_t contender_count;
+    const struct cell *cells;
+    size_t cell_count;
+    const struct figure *figures; /* the first is the primary one: ratios, less is better */
+    size_t figure_count;
+    const struct chart *charts;
+    size_t chart_count;
+    const char *reference;
+    const char *notes; /* for the report: what to know before reading, or NULL */
+    struct settings settings[LEVEL_COUNT];
+    uint32_t share;  /* of the time when minutes are given, against the other suites' */
+    bool saturating; /* rows whose server was not busy are marked */
+
+    /** takes_part() - whether a contender belongs into a cell; NULL: always. */
+    bool (*takes_part)(const struct cell *cell, const struct contender *contender);
+
+    /** sample() - measure once: fills outcome, text, figures, detail. */
+    void (*sample)(const struct bench_options *options, const struct settings *settings,
+                   struct sample *sample);
+};
+
+/* A slow contender needs no more rounds: its distance is not a matter of per cents. */
+#define SLOW_ROUNDS_MAX 3u
 
 enum outcome {
     OUTCOME_OK,
-    OUTCOME_SKIPPED,     /* not there */
+    OUTCOME_SKIPPED,     /* not there, or not possible here */
     OUTCOME_WRONG_BYTES, /* the only one that forbids the table */
     OUTCOME_FAILED,      /* crashed, did not start, lost or starved connections */
     OUTCOME_INTERRUPTED,
 };
 
 struct sample {
+    const struct suite *suite;
     const struct cell *cell;
     const struct contender *contender;
     uint32_t round;
+    bool repeat; /* the reference a second time: its ratio to the first is the resolution */
+    bool done;
     enum outcome outcome;
-    char text[512]; /* why not OK */
-    json_t *load;   /* what gyre-load printed, or NULL */
-    json_t *stats;  /* the server's own statistics, or NULL */
+    char text[512];  /* why not OK */
+    json_t *figures; /* numbers by name, or NULL */
+    json_t *detail;  /* as the programs reported it, or NULL */
 };
 
 struct sample_list {
-    const struct contender *reference;
     struct sample *items;
     size_t count;
     size_t capacity;
 };
 
-struct row {
-    const struct contender *contender;
-    enum outcome outcome;
-    const char *text;
-    struct spread messages_per_second;
-    struct spread cpu_ns_per_message;
-    struct spread ratio;
-    struct spread p50_ns;
-    struct spread p99_ns;
-    struct spread syscalls_per_message;
-    struct spread server_busy;
-    struct spread load_busy;
-    bool generator_bound;
-    bool disturbed;
-};
+/* ---- suites.c ---- */
 
-/* More contenders than there are in the table of echo.c. */
-#define ROWS_MAX 16
+/** suite_find() - the suite of that name, or NULL. */
+const struct suite *suite_find(const char *name);
 
-struct cell_summary {
-    const struct cell *cell;
-    const struct contender *reference;
-    struct spread resolution; /* of A/A: count is 0 when it was not measured */
-    size_t row_count;
-    struct row rows[ROWS_MAX];
+/** suite_at() - the suites in their order; NULL behind the last. */
+const struct suite *suite_at(size_t index);
+
+/** suite_list() - print what there is to run. @name: of one suite, or NULL. */
+void suite_list(const char *name);
+
+/** suite_settings() - pairs and times of a suite in this run. */
+struct settings suite_settings(const struct bench_options *options, const struct suite *suite);
+
+/** suite_reference() - the contender that ratios are formed to. */
+const char *suite_reference(const struct bench_options *options, const struct suite *suite);
+
+/** suite_parameter() - a cell's parameter by its name. */
+uint32_t suite_parameter(const struct suite *suite, const struct cell *cell, const char *name);
+
+/* ---- plan.c ---- */
+
+/** plan_suite() - add a suite's measurements, in their order. Returns: 0, or -1 for want of memory. */
+int plan_suite(const struct bench_options *options, const struct suite *suite,
+               struct sample_list *list);
+
+/* ---- run.c ---- */
+
+/** run_suites() - measure, write results, print tables. Returns: enum bench_exit. */
+int run_suites(const struct bench_options *options);
+
+/* ---- store.c ---- */
+
+struct store {
+    FILE *file;
+    char path[PATH_MAX];
 };
 
 /**
- * measure() - run one server under one load; fills @sample, whose cell, contender and round are
- * set.
+ * store_open() - DIR/samples.jsonl: takes over those measurements of @list that are there and still
+ * hold (--resume), keeps those of other suites, and opens the file for more.
+ * @others: gets the measurements of suites that do not run now.
+ * Returns: 0 or -1, said on standard error.
  */
-void measure(const struct bench_options *options, struct sample *sample);
+int store_open(struct store *store, const struct bench_options *options, struct sample_list *list,
+               struct sample_list *others);
 
-/** echo_run() - the echo suite. Returns: enum bench_exit. */
-int echo_run(const struct bench_options *options);
+/** store_append() - one measurement more. Returns: 0 or -1. */
+int store_append(struct store *store, const struct bench_options *options,
+                 const struct sample *sample);
 
-/**
- * echo_reference() - compare with the contender called @name instead of echo-epoll.
- * Returns: it; NULL when there is none of that name, or none that runs in every cell and round.
- */
-const struct contender *echo_reference(const char *name);
+/** store_close() - close the file. */
+void store_close(struct store *store);
 
-/** echo_list() - print contenders and cells. */
-void echo_list(void);
+/** samples_release() - free a list. */
+void samples_release(struct sample_list *list);
 
-/** summarize() - the rows of one cell. Returns: false when nothing of it was measured. */
-bool summarize(const struct sample_list *samples, const struct cell *cell,
-               struct cell_summary *out_summary);
+/* ---- summary.c ---- */
 
-/** table_print() - the table of one cell. */
-void table_print(FILE *out, const struct cell_summary *summary);
+/** results_build() - the object of results.json. @complete: everything planned was measured. */
+json_t *results_build(const struct bench_options *options, const struct sample_list *list,
+                      bool complete);
 
-/** table_legend() - how to read it, after the last table. */
-void table_legend(FILE *out, const struct contender *reference);
+/** results_write() - DIR/results.json and DIR/results.csv. Returns: 0 or -1, said. */
+int results_write(const struct bench_options *options, const json_t *results);
 
-/** results_write() - DIR/results.json. Returns: 0 or -1, @path then says what failed. */
-int results_write(const struct bench_options *options, const struct sample_list *samples,
-                  bool complete, char path[PATH_MAX]);
+/** results_load() - DIR/results.json, its schema checked. Returns: it, or NULL, said. */
+json_t *results_load(const char *directory);
 
-/** environment_json() - kernel, CPU, versions, flags. */
-json_t *environment_json(void);
+/** results_suite() - a suite of the results by name, or NULL. */
+const json_t *results_suite(const json_t *results, const char *name);
 
 /** outcome_name() - "ok", "wrong-bytes" and so on. */
 const char *outcome_name(enum outcome outcome);
 
-/** has_outcome() - whether any sample ended so. */
-bool has_outcome(const struct sample_list *samples, enum outcome outcome);
+/** has_outcome() - whether any sample of the suite (NULL: of any) ended so. */
+bool has_outcome(const struct sample_list *samples, const struct suite *suite,
+                 enum outcome outcome);
+
+/** environment_json() - kernel, CPU, versions, flags. */
+json_t *environment_json(void);
+
+/** environment_commit() - the commit that was built. */
+const char *environment_commit(void);
+
+/* ---- table.c, csv.c, report.c, compare.c: from results.json ---- */
+
+/** table_suite() - the tables of one suite's cells, and how to read them. */
+void table_suite(FILE *out, const json_t *suite);
+
+/** csv_write() - one line for each figure of each row. Returns: 0 or -1. */
+int csv_write(const char *path, const json_t *results);
+
+/** report_write() - DIR/report.html from DIR/results.json. Returns: enum bench_exit. */
+int report_write(const char *directory);
+
+/** compare_directories() - a table of what changed. Returns: enum bench_exit. */
+int compare_directories(const char *a, const char *b);
+
+/** json_text() - a string member, "" when it is not there. */
+const char *json_text(const json_t *object, const char *key);
+
+/** json_number() - a number by its path "a.b.c". Returns: false when it is not there. */
+bool json_number(const json_t *object, const char *path, double *out);
+
+/** json_median() - the median of a spread by its name. Returns: false when it is null. */
+bool json_median(const json_t *object, const char *name, double *out);
+
+/** write_file() - put text into DIR/NAME by way of a temporary file. Returns: 0 or -1, said. */
+int write_file(const char *directory, const char *name,
+               int (*write)(const char *path, const void *what), const void *what);
+
+/* ---- progress.c ---- */
 
 struct progress {
     size_t total;
     size_t done;
     uint64_t start_ns;
     bool terminal;
+    const struct sample *last;
 };
 
 /** progress_start() - on standard error: a bar on a terminal, lines otherwise. */

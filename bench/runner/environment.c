@@ -97,3 +97,8 @@ json_t *environment_json(void)
                      BENCH_LIBURING, "compiler", BENCH_COMPILER, "flags", BENCH_FLAGS, "version",
                      BENCH_VERSION, "commit", BENCH_COMMIT);
 }
+
+const char *environment_commit(void)
+{
+    return BENCH_COMMIT;
+}

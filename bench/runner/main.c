@@ -6,6 +6,7 @@
 #include "number.h"
 
 #include <argp.h>
+#include <assert.h>
 #include <libgen.h>
 #include <sched.h>
 #include <stdio.h>
@@ -15,33 +16,39 @@
 
 enum {
     KEY_QUICK = 256,
+    KEY_FULL,
     KEY_PAIRS,
-    KEY_REFERENCE,
     KEY_OUT,
     KEY_SERVERS,
-    KEY_LOAD,
     KEY_FILTER,
+    KEY_REFERENCE,
     KEY_CC,
     KEY_WARMUP,
     KEY_DURATION,
     KEY_SLEEP,
+    KEY_MINUTES,
+    KEY_RESUME,
 };
 
-static const struct argp_option echo_options[] = {
-    {"quick", KEY_QUICK, NULL, 0, "short windows, under three minutes", 0},
-    {"reference", KEY_REFERENCE, "NAME", 0,
-     "the contender that the others are compared with (echo-epoll)", 0},
-    {"pairs", KEY_PAIRS, "N", 0, "rounds of every cell (quick: 6, else 10)", 0},
-    {"warmup-ms", KEY_WARMUP, "MS", 0, "load before each window (quick: 100, else 300)", 0},
-    {"duration-ms", KEY_DURATION, "MS", 0, "length of each window (quick: 500, else 2000)", 0},
+static const struct argp_option run_options[] = {
+    {"quick", KEY_QUICK, NULL, 0, "few cells and short windows", 0},
+    {"full", KEY_FULL, NULL, 0, "every cell", 0},
+    {"pairs", KEY_PAIRS, "N", 0, "rounds of every cell", 0},
+    {"warmup-ms", KEY_WARMUP, "MS", 0, "load before each window", 0},
+    {"duration-ms", KEY_DURATION, "MS", 0, "length of each window", 0},
     {"filter", KEY_FILTER, "TEXT", 0,
-     "only cells and contenders with TEXT in \"cell/contender\"; may be given several times", 0},
+     "only cells and contenders with TEXT in \"suite/cell/contender\"; may be given several times",
+     0},
+    {"reference", KEY_REFERENCE, "NAME", 0,
+     "form ratios to this contender, in the suites that have it", 0},
     {"cc", KEY_CC, "NAME", 0, "TCP congestion control of both ends (reno)", 0},
     {"sleep", KEY_SLEEP, NULL, 0, "let the load generator sleep instead of spin when idle", 0},
-    {"out", KEY_OUT, "DIR", 0, "where results.json goes (gyre-bench-results)", 0},
+    {"minutes", KEY_MINUTES, "N", 0, "begin no round of a suite that would not fit into this", 0},
+    {"resume", KEY_RESUME, NULL, 0,
+     "keep what DIR has of the same commit, programs and settings, measure the rest", 0},
+    {"out", KEY_OUT, "DIR", 0, "where the results go (gyre-bench-results)", 0},
     {"servers-dir", KEY_SERVERS, "DIR", 0,
-     "where the servers are (../examples/echo, seen from this program)", 0},
-    {"load", KEY_LOAD, "FILE", 0, "the load generator (gyre-load, next to this program)", 0},
+     "look for programs here first, and in no example's directory", 0},
     {0},
 };
 
@@ -63,36 +70,49 @@ static void add_filter(struct bench_options *options, const char *text, struct a
     options->filters[options->filter_count++] = text;
 }
 
-static void set_reference(struct bench_options *options, const char *name, struct argp_state *state)
+static void add_one_suite(struct bench_options *options, const struct suite *suite)
 {
-    options->reference = echo_reference(name);
-    if (options->reference == NULL) {
-        argp_error(state, "no contender '%s' to compare with; see gyre-bench list", name);
+    for (size_t i = 0; i < options->suite_count; i++) {
+        if (options->suites[i] == suite) {
+            return;
+        }
+    }
+    assert(options->suite_count < BENCH_SUITES_MAX);
+    options->suites[options->suite_count++] = suite;
+}
+
+static void add_suite(struct bench_options *options, const char *name, struct argp_state *state)
+{
+    const struct suite *suite = suite_find(name);
+
+    if (suite != NULL) {
+        add_one_suite(options, suite);
+    } else if (strcmp(name, "all") == 0) {
+        for (size_t i = 0; suite_at(i) != NULL; i++) {
+            add_one_suite(options, suite_at(i));
+        }
+    } else {
+        argp_error(state, "there is no suite '%s'; see gyre-bench list", name);
     }
 }
 
-static error_t parse_echo(int key, char *argument, struct argp_state *state)
+/* Tests put servers of their own into one directory. */
+static void set_servers_dir(struct bench_options *options, const char *directory)
+{
+    options->dirs[0] = directory;
+    options->dirs[2] = NULL; /* behind it stays this program's own: the loads */
+}
+
+static error_t parse_more(int key, char *argument, struct argp_state *state)
 {
     struct bench_options *options = state->input;
 
     switch (key) {
-    case KEY_QUICK:
-        options->quick = true;
-        return 0;
-    case KEY_PAIRS:
-        options->pairs = parse_count(argument, 1, BENCH_ROUNDS_MAX, state);
-        return 0;
-    case KEY_REFERENCE:
-        set_reference(options, argument, state);
-        return 0;
-    case KEY_WARMUP:
-        options->warmup_ms = parse_count(argument, 1, 60000, state);
-        return 0;
-    case KEY_DURATION:
-        options->duration_ms = parse_count(argument, 1, 600000, state);
-        return 0;
     case KEY_FILTER:
         add_filter(options, argument, state);
+        return 0;
+    case KEY_REFERENCE:
+        options->reference = argument;
         return 0;
     case KEY_CC:
         options->congestion = argument;
@@ -100,30 +120,53 @@ static error_t parse_echo(int key, char *argument, struct argp_state *state)
     case KEY_SLEEP:
         options->spin = false;
         return 0;
+    case KEY_RESUME:
+        options->resume = true;
+        return 0;
     case KEY_OUT:
         options->out_dir = argument;
         return 0;
     case KEY_SERVERS:
-        options->servers_dir = argument;
-        return 0;
-    case KEY_LOAD:
-        options->load_path = argument;
+        set_servers_dir(options, argument);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
-static void apply_defaults(struct bench_options *options)
+static error_t parse_run(int key, char *argument, struct argp_state *state)
 {
-    if (options->pairs == 0) {
-        options->pairs = options->quick ? 6 : 10;
-    }
-    if (options->warmup_ms == 0) {
-        options->warmup_ms = options->quick ? 100 : 300;
-    }
-    if (options->duration_ms == 0) {
-        options->duration_ms = options->quick ? 500 : 2000;
+    struct bench_options *options = state->input;
+
+    switch (key) {
+    case KEY_QUICK:
+        options->level = LEVEL_QUICK;
+        return 0;
+    case KEY_FULL:
+        options->level = LEVEL_FULL;
+        return 0;
+    case KEY_PAIRS:
+        options->settings.pairs = parse_count(argument, 1, BENCH_ROUNDS_MAX, state);
+        return 0;
+    case KEY_WARMUP:
+        options->settings.warmup_ms = parse_count(argument, 1, 60000, state);
+        return 0;
+    case KEY_DURATION:
+        options->settings.duration_ms = parse_count(argument, 1, 600000, state);
+        return 0;
+    case KEY_MINUTES:
+        options->minutes = parse_count(argument, 1, 10000, state);
+        return 0;
+    case ARGP_KEY_ARG:
+        add_suite(options, argument, state);
+        return 0;
+    case ARGP_KEY_END:
+        if (options->suite_count == 0) {
+            argp_error(state, "name a suite, or all; see gyre-bench list");
+        }
+        return 0;
+    default:
+        return parse_more(key, argument, state);
     }
 }
 
@@ -153,18 +196,16 @@ static bool choose_cpus(struct bench_options *options)
     return found > 0;
 }
 
-static bool join_path(char path[PATH_MAX], const char *directory, const char *name)
-{
-    return snprintf(path, PATH_MAX, "%s/%s", directory, name) < PATH_MAX;
-}
-
 /*
- * The build puts gyre-load next to gyre-bench, and the servers into a neighbour of its directory.
+ * Where the build puts programs, seen from this one. The first is replaced by --servers-dir, the
+ * second, this program's own, always stays.
  */
 static bool locate_programs(struct bench_options *options)
 {
-    static char load_path[PATH_MAX];
-    static char servers_dir[PATH_MAX];
+    static const char *const places[] = {
+        "../examples/echo",     ".", "peers", "../examples/udp", "../examples/web-server",
+        "../examples/tcp-proxy"};
+    static char dirs[sizeof(places) / sizeof(places[0])][PATH_MAX];
     char own[PATH_MAX];
     const ssize_t len = readlink("/proc/self/exe", own, sizeof(own) - 1);
 
@@ -174,26 +215,26 @@ static bool locate_programs(struct bench_options *options)
     own[len] = '\0';
     const char *directory = dirname(own);
 
-    if (!join_path(load_path, directory, "gyre-load") ||
-        !join_path(servers_dir, directory, "../examples/echo")) {
-        return false;
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        if (snprintf(dirs[i], PATH_MAX, "%s/%s", directory, places[i]) >= PATH_MAX) {
+            return false;
+        }
+        options->dirs[i] = dirs[i];
     }
-    options->load_path = load_path;
-    options->servers_dir = servers_dir;
     return true;
 }
 
-static int command_echo(int argc, char **argv)
+static int command_run(int argc, char **argv)
 {
     static const struct argp argp = {
-        .options = echo_options,
-        .parser = parse_echo,
-        .doc =
-            "Runs the echo servers one after the other, in alternating order, each pinned to one "
-            "CPU and loaded from another, and compares the CPU time they need per message.",
+        .options = run_options,
+        .parser = parse_run,
+        .args_doc = "SUITE...",
+        .doc = "Runs suites: contenders in alternating order, each pinned to one CPU and loaded "
+               "from another, compared by what they cost.",
     };
     struct bench_options options = {
-        .reference = echo_reference(REFERENCE_NAME),
+        .level = LEVEL_NORMAL,
         .out_dir = "gyre-bench-results",
         .congestion = "reno",
         .spin = true,
@@ -204,37 +245,47 @@ static int command_echo(int argc, char **argv)
         return BENCH_FAILED;
     }
     argp_parse(&argp, argc, argv, 0, NULL, &options);
-    apply_defaults(&options);
-    if (access(options.load_path, X_OK) < 0) {
-        perror(options.load_path);
-        return BENCH_USAGE;
-    }
     child_signals_init();
-    return echo_run(&options);
+    return run_suites(&options);
 }
 
 static int usage(FILE *out, int status)
 {
-    fputs("usage: gyre-bench echo [OPTION...]   run the echo comparison (echo --help: options)\n"
-          "       gyre-bench list               list its cells and contenders\n",
-          out);
+    fputs(
+        "usage: gyre-bench list [SUITE]              what there is to measure\n"
+        "       gyre-bench run SUITE... [OPTION...]  measure (run --help: options); all: everything\n"
+        "       gyre-bench SUITE [OPTION...]         the same, of one suite\n"
+        "       gyre-bench report DIR                make DIR/report.html from DIR/results.json\n"
+        "       gyre-bench compare DIR_A DIR_B       what differs between two results\n",
+        out);
     return status;
 }
 
 int main(int argc, char **argv)
 {
-    static char echo_name[] = "gyre-bench echo";
+    static char run_name[] = "gyre-bench run";
+    const char *command = argc < 2 ? "" : argv[1];
 
     argp_err_exit_status = BENCH_USAGE;
-    if (argc >= 2 && strcmp(argv[1], "echo") == 0) {
-        argv[1] = echo_name;
-        return command_echo(argc - 1, argv + 1);
+    if (strcmp(command, "run") == 0) {
+        argv[1] = run_name;
+        return command_run(argc - 1, argv + 1);
     }
-    if (argc == 2 && strcmp(argv[1], "list") == 0) {
-        echo_list();
+    if (suite_find(command) != NULL) {
+        return command_run(argc, argv);
+    }
+    if (strcmp(command, "list") == 0 && argc <= 3) {
+        suite_list(argc == 3 ? argv[2] : NULL);
         return BENCH_OK;
     }
-    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+    if (strcmp(command, "report") == 0 && argc == 3) {
+        child_signals_init();
+        return report_write(argv[2]);
+    }
+    if (strcmp(command, "compare") == 0 && argc == 4) {
+        return compare_directories(argv[2], argv[3]);
+    }
+    if (strcmp(command, "--help") == 0) {
         return usage(stdout, BENCH_OK);
     }
     return usage(stderr, BENCH_USAGE);

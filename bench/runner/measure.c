@@ -1,33 +1,30 @@
 /*
- * One measurement: start the server on its CPU, read its address, let gyre-load run against it from
- * the other CPU, stop the server, read its statistics. Whatever goes wrong ends in sample->outcome
- * and sample->text, never in a number.
+ * Parts of one measurement: the server on its CPU, the load on the other, programs that measure
+ * themselves.
  */
-#include "bench.h"
-#include "child.h"
+#include "measure.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define START_TIMEOUT_MS 10000
-#define STOP_GRACE_MS    3000
+#define START_TIMEOUT_MS 20000
+#define STOP_GRACE_MS    5000
 /* A crashed server that has not yet become a zombie. */
 #define CRASH_GRACE_MS   500
-/* Beyond warm-up and window: connecting, greeting, and gyre-load's own time limits. */
+/* Beyond warm-up and window: connecting, greeting, and the load's own time limits. */
 #define LOAD_EXTRA_MS    60000
 #define LOAD_STALL_MS    "5000"
+#define OUTPUT_MAX       65536
 
-#define EXIT_WRONG_BYTES 3 /* of gyre-load */
+#define EXIT_WRONG_BYTES 3 /* of every load */
 
-static void fail(struct sample *sample, enum outcome outcome, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static void fail(struct sample *sample, enum outcome outcome, const char *format, ...)
+void sample_fail(struct sample *sample, enum outcome outcome, const char *format, ...)
 {
     va_list arguments;
 
@@ -41,6 +38,92 @@ static void fail(struct sample *sample, enum outcome outcome, const char *format
     sample->text[strcspn(sample->text, "\n")] = '\0';
 }
 
+void sample_figure(struct sample *sample, const char *name, double value)
+{
+    if (sample->figures == NULL) {
+        sample->figures = json_object();
+    }
+    json_object_set_new(sample->figures, name, json_real(value));
+}
+
+void sample_copy_figure(struct sample *sample, const char *name, const json_t *from,
+                        const char *path, double factor)
+{
+    double value = 0.0;
+
+    if (json_number(from, path, &value)) {
+        sample_figure(sample, name, value * factor);
+    }
+}
+
+void sample_detail(struct sample *sample, const char *name, json_t *value)
+{
+    if (sample->detail == NULL) {
+        sample->detail = json_object();
+    }
+    json_object_set_new(sample->detail, name, value == NULL ? json_null() : value);
+}
+
+uint32_t sample_parameter(const struct sample *sample, const char *name)
+{
+    return suite_parameter(sample->suite, sample->cell, name);
+}
+
+int command_init(struct command *command, const struct bench_options *options,
+                 struct sample *sample, const char *program)
+{
+    command->argc = 0;
+    command->text_count = 0;
+    for (size_t i = 0; options->dirs[i] != NULL; i++) {
+        const int len = snprintf(command->path, PATH_MAX, "%s/%s", options->dirs[i], program);
+
+        if (len < PATH_MAX && access(command->path, X_OK) == 0) {
+            command_add(command, command->path);
+            return 0;
+        }
+    }
+    sample_fail(sample, OUTCOME_SKIPPED, "%s was not built: what it needs was not there", program);
+    return -1;
+}
+
+void command_add(struct command *command, const char *argument)
+{
+    assert(command->argc + 1 < MEASURE_ARGUMENTS_MAX);
+    command->argv[command->argc++] = argument;
+    command->argv[command->argc] = NULL;
+}
+
+void command_add_all(struct command *command, const char *const *arguments)
+{
+    for (; *arguments != NULL; arguments++) {
+        command_add(command, *arguments);
+    }
+}
+
+void command_add_number(struct command *command, const char *option, long value)
+{
+    assert(command->text_count < sizeof(command->texts) / sizeof(command->texts[0]));
+    char *text = command->texts[command->text_count++];
+
+    snprintf(text, sizeof(command->texts[0]), "%ld", value);
+    command_add(command, option);
+    command_add(command, text);
+}
+
+int command_contender(struct command *command, const struct bench_options *options,
+                      struct sample *sample)
+{
+    if (command_init(command, options, sample, sample->contender->program) < 0) {
+        return -1;
+    }
+    command_add(command, "--port");
+    command_add(command, "0");
+    command_add(command, "--cc");
+    command_add(command, options->congestion);
+    command_add_all(command, sample->contender->arguments);
+    return 0;
+}
+
 /* How the child ended and what it said. */
 static void fail_ended(struct sample *sample, const struct child *child, const char *what)
 {
@@ -49,36 +132,7 @@ static void fail_ended(struct sample *sample, const struct child *child, const c
 
     child_describe_end(child, end, sizeof(end));
     child_error_text(child, text, sizeof(text));
-    fail(sample, OUTCOME_FAILED, "%s: %s%s%s", what, end, text[0] == '\0' ? "" : ": ", text);
-}
-
-static int spawn_server(const struct bench_options *options, struct sample *sample,
-                        struct child *server)
-{
-    const struct contender *contender = sample->contender;
-    char path[PATH_MAX];
-    const char *argv[8] = {path, "--port", "0", "--cc", options->congestion};
-    const struct child_spec spec = {
-        .argv = (char *const *)(uintptr_t)argv,
-        .environment = "GYRE_ECHO_STATS=1",
-        .cpu = options->server_cpu,
-    };
-
-    snprintf(path, sizeof(path), "%s/%s", options->servers_dir, contender->program);
-    if (contender->backend != NULL) {
-        argv[5] = "--backend";
-        argv[6] = contender->backend;
-    }
-    if (access(path, X_OK) < 0) {
-        fail(sample, OUTCOME_SKIPPED, "%s: %s", path, strerror(errno));
-        return -1;
-    }
-    const int rc = child_spawn(server, &spec);
-
-    if (rc < 0) {
-        fail(sample, OUTCOME_FAILED, "%s: %s", path, strerror(-rc));
-    }
-    return rc;
+    sample_fail(sample, OUTCOME_FAILED, "%s: %s%s%s", what, end, text[0] == '\0' ? "" : ": ", text);
 }
 
 /* "listening on 127.0.0.1:PORT", perhaps followed by more. Returns: the port, or 0. */
@@ -95,116 +149,51 @@ static unsigned parse_port(const char *line)
     return (*end == '\0' || *end == ' ') && port <= 65535 ? (unsigned)port : 0;
 }
 
-static unsigned wait_until_listening(struct sample *sample, struct child *server)
+static unsigned wait_until_listening(struct sample *sample, struct child *child, const char *expect)
 {
     char line[256];
-    const int rc = child_read_line(server, line, sizeof(line), START_TIMEOUT_MS);
+    const int rc = child_read_line(child, line, sizeof(line), START_TIMEOUT_MS);
     const unsigned port = rc == 0 ? parse_port(line) : 0;
 
     if (rc == -EINTR) {
-        fail(sample, OUTCOME_INTERRUPTED, "interrupted");
+        sample_fail(sample, OUTCOME_INTERRUPTED, "interrupted");
     } else if (rc == -EPIPE) {
-        child_stop(server, STOP_GRACE_MS);
-        fail_ended(sample, server, "the server did not start");
+        child_stop(child, STOP_GRACE_MS);
+        fail_ended(sample, child, "the server did not start");
     } else if (rc < 0) {
-        fail(sample, OUTCOME_FAILED, "the server did not say that it listens: %s", strerror(-rc));
+        sample_fail(sample, OUTCOME_FAILED, "the server did not say that it listens: %s",
+                    strerror(-rc));
     } else if (port == 0) {
-        fail(sample, OUTCOME_FAILED, "the server said '%.100s' instead of its address", line);
-    } else if (sample->contender->backend != NULL &&
-               strstr(line, sample->contender->backend) == NULL) {
-        fail(sample, OUTCOME_FAILED, "asked for the backend %s, the server said '%.100s'",
-             sample->contender->backend, line);
+        sample_fail(sample, OUTCOME_FAILED, "the server said '%.100s' instead of its address",
+                    line);
+    } else if (expect != NULL && strstr(line, expect) == NULL) {
+        sample_fail(sample, OUTCOME_FAILED, "asked for %s, the server said '%.100s'", expect, line);
         return 0;
     }
     return port;
 }
 
-struct load_arguments {
-    char text[8][16];
-    const char *argv[28];
-};
-
-static void build_load_arguments(const struct bench_options *options, const struct sample *sample,
-                                 pid_t server_pid, unsigned port, struct load_arguments *a)
+int server_start(struct server *server, const struct bench_options *options, struct sample *sample,
+                 const struct command *command, const char *expect)
 {
-    const struct cell *cell = sample->cell;
-    const long numbers[] = {port,        cell->connections,  cell->size,
-                            cell->depth, options->warmup_ms, options->duration_ms,
-                            server_pid,  options->server_cpu};
-    static const char *const names[] = {"--port",       "--connections", "--size",
-                                        "--depth",      "--warmup-ms",   "--duration-ms",
-                                        "--server-pid", "--server-cpu"};
-    size_t n = 0;
-
-    a->argv[n++] = options->load_path;
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        snprintf(a->text[i], sizeof(a->text[i]), "%ld", numbers[i]);
-        a->argv[n++] = names[i];
-        a->argv[n++] = a->text[i];
-    }
-    a->argv[n++] = "--cc";
-    a->argv[n++] = options->congestion;
-    a->argv[n++] = "--timeout-ms";
-    a->argv[n++] = LOAD_STALL_MS;
-    if (options->spin) {
-        a->argv[n++] = "--spin";
-    }
-    a->argv[n] = NULL;
-}
-
-static void take_load_result(struct sample *sample, struct child *load, const char *line)
-{
-    json_error_t error;
-
-    if (!WIFEXITED(load->status) || line[0] == '\0') {
-        fail_ended(sample, load, "the load generator");
-        return;
-    }
-    sample->load = json_loads(line, 0, &error);
-    if (sample->load == NULL) {
-        fail(sample, OUTCOME_FAILED, "the load generator's result: %s", error.text);
-        return;
-    }
-    if (WEXITSTATUS(load->status) != 0) {
-        const char *text = json_string_value(json_object_get(sample->load, "text"));
-        const bool wrong = WEXITSTATUS(load->status) == EXIT_WRONG_BYTES;
-
-        fail(sample, wrong ? OUTCOME_WRONG_BYTES : OUTCOME_FAILED, "%s",
-             text == NULL ? "the load generator failed" : text);
-    }
-}
-
-static void run_load(const struct bench_options *options, struct sample *sample, pid_t server_pid,
-                     unsigned port)
-{
-    const int limit_ms = (int)(options->warmup_ms + options->duration_ms) + LOAD_EXTRA_MS;
-    struct load_arguments arguments = {0};
-    struct child load;
-    char line[4096] = "";
-
-    build_load_arguments(options, sample, server_pid, port, &arguments);
     const struct child_spec spec = {
-        .argv = (char *const *)(uintptr_t)arguments.argv,
-        .cpu = options->load_cpu,
+        .argv = (char *const *)(uintptr_t)command->argv,
+        .environment = "GYRE_ECHO_STATS=1",
+        .cpu = options->server_cpu,
     };
-    int rc = child_spawn(&load, &spec);
+    const int rc = child_spawn(&server->child, &spec);
 
     if (rc < 0) {
-        fail(sample, OUTCOME_FAILED, "%s: %s", options->load_path, strerror(-rc));
-        return;
+        sample_fail(sample, OUTCOME_FAILED, "%s: %s", command->argv[0], strerror(-rc));
+        return -1;
     }
-    rc = child_read_line(&load, line, sizeof(line), limit_ms);
-    if (rc == 0 || rc == -EPIPE) {
-        rc = child_wait(&load, STOP_GRACE_MS);
+    server->port = wait_until_listening(sample, &server->child, expect);
+    if (server->port == 0) {
+        child_stop(&server->child, STOP_GRACE_MS);
+        child_release(&server->child);
+        return -1;
     }
-    if (rc == -EINTR) {
-        fail(sample, OUTCOME_INTERRUPTED, "interrupted");
-    } else if (rc < 0) {
-        fail(sample, OUTCOME_FAILED, "the load generator did not finish: %s", strerror(-rc));
-    }
-    child_stop(&load, STOP_GRACE_MS);
-    take_load_result(sample, &load, line);
-    child_release(&load);
+    return 0;
 }
 
 /* The last line of the server's standard error that is a JSON object, if any. */
@@ -225,9 +214,9 @@ static json_t *parse_stats(const char *text)
     return found;
 }
 
-static bool ended_well(const struct child *server)
+static bool ended_well(const struct child *child)
 {
-    const int status = server->status;
+    const int status = child->status;
 
     if (WIFSIGNALED(status)) {
         return WTERMSIG(status) == SIGTERM;
@@ -236,19 +225,35 @@ static bool ended_well(const struct child *server)
 }
 
 /* A crash closes the connections before the process can be waited for. */
-static bool crashed(const struct sample *sample, struct child *server)
+static bool crashed(const struct sample *sample, struct child *child)
 {
     if (sample->outcome == OUTCOME_FAILED) {
-        return child_wait(server, CRASH_GRACE_MS) == 0;
+        return child_wait(child, CRASH_GRACE_MS) == 0;
     }
-    return child_has_ended(server);
+    return child_has_ended(child);
 }
 
-static void stop_server(struct sample *sample, struct child *server)
+static void note_statistics(struct sample *sample, const struct child *child)
 {
     char text[16384];
+    double messages = 0.0;
 
-    if (crashed(sample, server)) {
+    child_error_text(child, text, sizeof(text));
+    json_t *stats = parse_stats(text);
+
+    if (json_number(stats, "messages", &messages) && messages > 0.0) {
+        sample_copy_figure(sample, "syscalls_per_message", stats, "syscalls", 1.0 / messages);
+    }
+    if (stats != NULL) {
+        sample_detail(sample, "server_stats", stats);
+    }
+}
+
+void server_stop(struct server *server, struct sample *sample)
+{
+    struct child *child = &server->child;
+
+    if (crashed(sample, child)) {
         /*
          * It explains what the load generator saw, so it takes precedence; wrong bytes stay wrong
          * bytes.
@@ -256,33 +261,107 @@ static void stop_server(struct sample *sample, struct child *server)
         if (sample->outcome == OUTCOME_FAILED) {
             sample->outcome = OUTCOME_OK;
         }
-        fail_ended(sample, server, "the server crashed");
-        return;
+        fail_ended(sample, child, "the server crashed");
+    } else if (!child_stop(child, STOP_GRACE_MS)) {
+        sample_fail(sample, OUTCOME_FAILED, "the server did not stop on SIGTERM and was killed");
+    } else if (!ended_well(child)) {
+        fail_ended(sample, child, "the server stopped badly");
+    } else {
+        note_statistics(sample, child);
     }
-    if (!child_stop(server, STOP_GRACE_MS)) {
-        fail(sample, OUTCOME_FAILED, "the server did not stop on SIGTERM and was killed");
-    } else if (!ended_well(server)) {
-        fail_ended(sample, server, "the server stopped badly");
-    }
-    child_error_text(server, text, sizeof(text));
-    sample->stats = parse_stats(text);
+    child_release(child);
 }
 
-void measure(const struct bench_options *options, struct sample *sample)
+int load_command(struct command *command, const struct bench_options *options,
+                 const struct settings *settings, struct sample *sample,
+                 const struct server *server, const char *program)
 {
-    struct child server;
+    if (command_init(command, options, sample, program) < 0) {
+        return -1;
+    }
+    command_add_number(command, "--port", server->port);
+    command_add_number(command, "--server-pid", server->child.pid);
+    command_add_number(command, "--server-cpu", options->server_cpu);
+    command_add_number(command, "--warmup-ms", settings->warmup_ms);
+    command_add_number(command, "--duration-ms", settings->duration_ms);
+    command_add(command, "--timeout-ms");
+    command_add(command, LOAD_STALL_MS);
+    if (options->spin) {
+        command_add(command, "--spin");
+    }
+    return 0;
+}
 
-    assert(sample->outcome == OUTCOME_OK && sample->load == NULL);
-    if (spawn_server(options, sample, &server) < 0) {
+static void take_result(struct sample *sample, const struct child *child, const char *line,
+                        json_t **out_result)
+{
+    json_error_t error;
+
+    *out_result = line[0] == '{' ? json_loads(line, 0, &error) : NULL;
+    if (!WIFEXITED(child->status) || *out_result == NULL) {
+        fail_ended(sample, child, "the program gave no result");
         return;
     }
-    const unsigned port = wait_until_listening(sample, &server);
+    if (WEXITSTATUS(child->status) != 0) {
+        const char *text = json_text(*out_result, "text");
+        const bool wrong = WEXITSTATUS(child->status) == EXIT_WRONG_BYTES;
 
-    if (port != 0) {
-        run_load(options, sample, server.pid, port);
-        stop_server(sample, &server);
-    } else {
-        child_stop(&server, STOP_GRACE_MS);
+        sample_fail(sample, wrong ? OUTCOME_WRONG_BYTES : OUTCOME_FAILED, "%s",
+                    text[0] == '\0' ? "the load generator failed" : text);
     }
-    child_release(&server);
+}
+
+json_t *program_run(struct sample *sample, const struct command *command, int cpu, int limit_ms)
+{
+    static char line[OUTPUT_MAX];
+    struct child child;
+    json_t *result = NULL;
+    const struct child_spec spec = {
+        .argv = (char *const *)(uintptr_t)command->argv,
+        .cpu = cpu,
+    };
+    int rc = child_spawn(&child, &spec);
+
+    if (rc < 0) {
+        sample_fail(sample, OUTCOME_FAILED, "%s: %s", command->argv[0], strerror(-rc));
+        return NULL;
+    }
+    line[0] = '\0';
+    rc = child_read_line(&child, line, sizeof(line), limit_ms);
+    if (rc == 0 || rc == -EPIPE) {
+        rc = child_wait(&child, STOP_GRACE_MS);
+    }
+    if (rc == -EINTR) {
+        sample_fail(sample, OUTCOME_INTERRUPTED, "interrupted");
+    } else if (rc < 0) {
+        sample_fail(sample, OUTCOME_FAILED, "%s did not finish: %s", sample->contender->name,
+                    strerror(-rc));
+    }
+    child_stop(&child, STOP_GRACE_MS);
+    take_result(sample, &child, line, &result);
+    child_release(&child);
+    return result;
+}
+
+json_t *load_run(const struct bench_options *options, const struct settings *settings,
+                 struct sample *sample, const struct command *command)
+{
+    const int limit_ms = (int)(settings->warmup_ms + settings->duration_ms) + LOAD_EXTRA_MS;
+
+    return program_run(sample, command, options->load_cpu, limit_ms);
+}
+
+void server_figures(struct sample *sample, const json_t *load)
+{
+    double window = 0.0;
+    double own = 0.0;
+    double server = 0.0;
+
+    sample_copy_figure(sample, "server_busy", load, "server.busy", 1.0);
+    sample_copy_figure(sample, "generator_busy", load, "generator.busy", 1.0);
+    if (json_number(load, "window_ns", &window) && window > 0.0) {
+        json_number(load, "generator.delay_ns", &own);
+        json_number(load, "server.delay_ns", &server);
+        sample_figure(sample, "delay_share", (own > server ? own : server) / window);
+    }
 }

@@ -21,42 +21,51 @@ void progress_start(struct progress *progress, size_t total)
     };
 }
 
-static unsigned seconds_left(const struct progress *progress)
+static const char *time_left(const struct progress *progress, char text[32])
 {
     const double spent = (double)(clock_now_ns() - progress->start_ns) / 1e9;
     const double left = (double)(progress->total - progress->done);
+    const unsigned seconds =
+        progress->done == 0 ? 0 : (unsigned)(spent / (double)progress->done * left + 0.5);
 
-    return progress->done == 0 ? 0 : (unsigned)(spent / (double)progress->done * left + 0.5);
+    if (progress->done == 0) {
+        snprintf(text, 32, "?");
+    } else if (seconds < 120) {
+        snprintf(text, 32, "%u s", seconds);
+    } else {
+        snprintf(text, 32, "%u min", (seconds + 30) / 60);
+    }
+    return text;
 }
 
 static void draw_bar(const struct progress *progress, const struct sample *sample)
 {
     char bar[BAR_WIDTH + 1];
+    char left[32];
     const size_t filled = progress->done * BAR_WIDTH / progress->total;
 
     memset(bar, '.', BAR_WIDTH);
     memset(bar, '#', filled);
     bar[BAR_WIDTH] = '\0';
-    fprintf(stderr, "\r\033[K[%s] %zu/%zu  %us left  round %u, %s, %s", bar, progress->done,
-            progress->total, seconds_left(progress), sample->round + 1, sample->cell->name,
-            sample->contender->name);
+    fprintf(stderr, "\r\033[K[%s] %zu/%zu  %s left  %s: round %u, %s, %s", bar, progress->done,
+            progress->total, time_left(progress, left), sample->suite->name, sample->round + 1,
+            sample->cell->name, sample->contender->name);
 }
 
 void progress_step(struct progress *progress, const struct sample *sample)
 {
-    static const struct cell *last_cell;
-    static uint32_t last_round;
+    const struct sample *last = progress->last;
+    char left[32];
 
     if (progress->terminal) {
         draw_bar(progress, sample);
-    } else if (progress->done == 0 || sample->cell != last_cell || sample->round != last_round) {
-        fprintf(stderr, "round %u, %s: %zu of %zu measurements done, %u s left\n",
-                sample->round + 1, sample->cell->name, progress->done, progress->total,
-                seconds_left(progress));
+    } else if (last == NULL || sample->cell != last->cell || sample->round != last->round) {
+        fprintf(stderr, "%s round %u, %s: %zu of %zu measurements done, %s left\n",
+                sample->suite->name, sample->round + 1, sample->cell->name, progress->done,
+                progress->total, time_left(progress, left));
     }
     fflush(stderr);
-    last_cell = sample->cell;
-    last_round = sample->round;
+    progress->last = sample;
     progress->done++;
 }
 

@@ -1,12 +1,18 @@
 /*
- * From measurements to rows. A contender that failed once in a cell gets no numbers there: its
- * other rounds may have measured something else than they seem to.
+ * From measurements to results.json. The schema is in bench/README.md; "schema" changes with it.
+ *
+ * A contender that failed once in a cell gets no numbers there: its other rounds may have measured
+ * something else than they seem to.
  */
 #include "bench.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#define SCHEMA        "gyre-bench/2"
 /* Below this the server had spare time: the load generator, or the round trip, set the pace. */
 #define SATURATED_MIN 0.95
 /* Above this share of the window spent waiting for a CPU, something else was running. */
@@ -25,64 +31,15 @@ const char *outcome_name(enum outcome outcome)
     return outcome_names[outcome];
 }
 
-bool has_outcome(const struct sample_list *samples, enum outcome outcome)
+bool has_outcome(const struct sample_list *samples, const struct suite *suite, enum outcome outcome)
 {
     for (size_t i = 0; i < samples->count; i++) {
-        if (samples->items[i].outcome == outcome) {
+        if (samples->items[i].done && samples->items[i].outcome == outcome &&
+            (suite == NULL || samples->items[i].suite == suite)) {
             return true;
         }
     }
     return false;
-}
-
-/* A number inside the load generator's object, by its path "a.b"; false when it is not there. */
-static bool number_at(const json_t *root, const char *outer, const char *inner, double *out)
-{
-    const json_t *value = json_object_get(root, outer);
-
-    if (inner != NULL) {
-        value = json_object_get(value, inner);
-    }
-    *out = json_number_value(value);
-    return json_is_number(value);
-}
-
-enum field {
-    FIELD_RATE,
-    FIELD_CPU,
-    FIELD_P50,
-    FIELD_P99,
-    FIELD_SERVER_BUSY,
-    FIELD_LOAD_BUSY,
-    FIELD_SYSCALLS,
-};
-
-static bool syscalls_per_message(const struct sample *sample, double *out)
-{
-    double syscalls = 0;
-    double messages = 0;
-    const bool known = number_at(sample->stats, "syscalls", NULL, &syscalls) &&
-                       number_at(sample->stats, "messages", NULL, &messages) && messages > 0;
-
-    *out = known ? syscalls / messages : 0.0;
-    return known;
-}
-
-static bool field(const struct sample *sample, enum field which, double *out)
-{
-    static const char *const paths[][2] = {
-        [FIELD_RATE] = {"messages_per_second", NULL},
-        [FIELD_CPU] = {"server", "cpu_ns_per_message"},
-        [FIELD_P50] = {"service_ns", "p50"},
-        [FIELD_P99] = {"service_ns", "p99"},
-        [FIELD_SERVER_BUSY] = {"server", "busy"},
-        [FIELD_LOAD_BUSY] = {"generator", "busy"},
-    };
-
-    if (which == FIELD_SYSCALLS) {
-        return syscalls_per_message(sample, out);
-    }
-    return number_at(sample->load, paths[which][0], paths[which][1], out);
 }
 
 /* The samples of one contender in one cell. */
@@ -92,28 +49,44 @@ struct selection {
 };
 
 static void select_samples(const struct sample_list *samples, const struct cell *cell,
-                           const char *name, struct selection *out)
+                           const char *name, bool repeat, struct selection *out)
 {
     out->count = 0;
     for (size_t i = 0; i < samples->count; i++) {
         const struct sample *sample = &samples->items[i];
 
-        if (sample->cell == cell && strcmp(sample->contender->name, name) == 0 &&
-            sample->outcome != OUTCOME_INTERRUPTED) {
-            assert(out->count < BENCH_ROUNDS_MAX);
+        if (sample->cell == cell && sample->repeat == repeat &&
+            strcmp(sample->contender->name, name) == 0 && out->count < BENCH_ROUNDS_MAX) {
             out->items[out->count++] = sample;
         }
     }
 }
 
-static struct spread field_spread(const struct selection *selection, enum field which)
+static const struct sample *first_bad(const struct selection *selection)
+{
+    for (size_t i = 0; i < selection->count; i++) {
+        if (selection->items[i]->outcome != OUTCOME_OK) {
+            return selection->items[i];
+        }
+    }
+    return NULL;
+}
+
+static bool field(const struct sample *sample, const char *name, double *out)
+{
+    const json_t *value = json_object_get(sample->figures, name);
+
+    *out = json_number_value(value);
+    return json_is_number(value);
+}
+
+static struct spread field_spread(const struct selection *selection, const char *name)
 {
     double values[BENCH_ROUNDS_MAX];
     size_t count = 0;
 
     for (size_t i = 0; i < selection->count; i++) {
-        if (selection->items[i]->outcome == OUTCOME_OK &&
-            field(selection->items[i], which, &values[count])) {
+        if (field(selection->items[i], name, &values[count])) {
             count++;
         }
     }
@@ -122,7 +95,7 @@ static struct spread field_spread(const struct selection *selection, enum field 
 
 /* Pairs of the same round. */
 static struct spread ratio_spread(const struct selection *selection,
-                                  const struct selection *reference)
+                                  const struct selection *reference, const char *name)
 {
     double values[BENCH_ROUNDS_MAX];
     double references[BENCH_ROUNDS_MAX];
@@ -131,9 +104,8 @@ static struct spread ratio_spread(const struct selection *selection,
     for (size_t i = 0; i < selection->count; i++) {
         for (size_t j = 0; j < reference->count; j++) {
             if (selection->items[i]->round == reference->items[j]->round &&
-                field(selection->items[i], FIELD_CPU, &values[count]) &&
-                field(reference->items[j], FIELD_CPU, &references[count]) &&
-                references[count] > 0.0) {
+                field(selection->items[i], name, &values[count]) &&
+                field(reference->items[j], name, &references[count]) && references[count] > 0.0) {
                 count++;
             }
         }
@@ -141,93 +113,335 @@ static struct spread ratio_spread(const struct selection *selection,
     return stats_paired_ratio(values, references, count);
 }
 
-/* The larger share of the window that one of the two processes was ready to run and had no CPU. */
-static double delay_share(const struct sample *sample)
+static json_t *spread_json(const struct spread *s)
 {
-    double window = 0;
-    double own = 0;
-    double server = 0;
+    if (s->count == 0) {
+        return json_null();
+    }
+    return json_pack("{sf sf sf sf sf sf sI}", "median", s->median, "min", s->min, "max", s->max,
+                     "low", s->low, "high", s->high, "mad", s->mad, "count", (json_int_t)s->count);
+}
 
-    number_at(sample->load, "window_ns", NULL, &window);
-    number_at(sample->load, "generator", "delay_ns", &own);
-    number_at(sample->load, "server", "delay_ns", &server);
-    return window > 0.0 ? (own > server ? own : server) / window : 0.0;
+/* What all rows of a cell are compared with. */
+struct cell_context {
+    const struct suite *suite;
+    const char *reference_name;
+    struct selection reference;
+    struct spread resolution; /* count is 0 when it was not measured */
+};
+
+static json_t *figures_json(const struct suite *suite, const struct selection *selection)
+{
+    json_t *figures = json_object();
+
+    for (size_t i = 0; i < suite->figure_count; i++) {
+        const struct spread spread = field_spread(selection, suite->figures[i].name);
+
+        json_object_set_new(figures, suite->figures[i].name, spread_json(&spread));
+    }
+    return figures;
 }
 
 /* The medians stand one disturbed round; they do not stand a disturbed half. */
-static bool was_disturbed(const struct selection *selection)
+static void add_marks(json_t *row, const struct suite *suite, const struct selection *selection)
 {
-    double shares[BENCH_ROUNDS_MAX];
+    const struct spread busy = field_spread(selection, "server_busy");
+    const struct spread delay = field_spread(selection, "delay_share");
 
-    for (size_t i = 0; i < selection->count; i++) {
-        shares[i] = delay_share(selection->items[i]);
+    json_object_set_new(
+        row, "generator_bound",
+        json_boolean(suite->saturating && busy.count > 0 && busy.median < SATURATED_MIN));
+    json_object_set_new(row, "disturbed", json_boolean(delay.median > DELAY_MAX));
+}
+
+static void add_ratio(json_t *row, const struct cell_context *context, const char *name,
+                      const struct selection *selection)
+{
+    const bool is_reference = strcmp(name, context->reference_name) == 0;
+    const struct spread ratio =
+        ratio_spread(selection, &context->reference, context->suite->figures[0].name);
+    const char *verdict = stats_verdict_name(stats_verdict(&ratio, &context->resolution));
+
+    if (is_reference) {
+        verdict = "reference";
     }
-    return selection->count > 0 && stats_median(shares, selection->count) > DELAY_MAX;
+    json_object_set_new(row, "ratio", spread_json(&ratio));
+    json_object_set_new(row, "verdict", verdict == NULL ? json_null() : json_string(verdict));
 }
 
-static void fill_numbers(struct row *row, const struct selection *selection,
-                         const struct selection *reference)
+static json_t *row_json(const struct cell_context *context, const struct contender *contender,
+                        const struct selection *selection)
 {
-    row->messages_per_second = field_spread(selection, FIELD_RATE);
-    row->cpu_ns_per_message = field_spread(selection, FIELD_CPU);
-    row->p50_ns = field_spread(selection, FIELD_P50);
-    row->p99_ns = field_spread(selection, FIELD_P99);
-    row->server_busy = field_spread(selection, FIELD_SERVER_BUSY);
-    row->load_busy = field_spread(selection, FIELD_LOAD_BUSY);
-    row->syscalls_per_message = field_spread(selection, FIELD_SYSCALLS);
-    row->ratio = ratio_spread(selection, reference);
-    row->generator_bound = row->server_busy.median < SATURATED_MIN;
-    row->disturbed = was_disturbed(selection);
+    const struct sample *bad = first_bad(selection);
+    json_t *row = json_pack("{ss ss}", "contender", contender->name, "outcome",
+                            outcome_name(bad == NULL ? OUTCOME_OK : bad->outcome));
+
+    if (bad != NULL) {
+        json_object_set_new(row, "text", json_string(bad->text));
+        return row;
+    }
+    json_object_set_new(row, "figures", figures_json(context->suite, selection));
+    add_ratio(row, context, contender->name, selection);
+    add_marks(row, context->suite, selection);
+    return row;
 }
 
-static void fill_row(struct row *row, const struct contender *contender,
-                     const struct selection *selection, const struct selection *reference)
+static void find_reference(const struct sample_list *samples, const struct cell *cell,
+                           struct cell_context *context)
 {
-    *row = (struct row){.contender = contender, .outcome = OUTCOME_OK, .text = ""};
-    for (size_t i = 0; i < selection->count; i++) {
-        if (selection->items[i]->outcome != OUTCOME_OK) {
-            row->outcome = selection->items[i]->outcome;
-            row->text = selection->items[i]->text;
-            return;
+    struct selection again;
+
+    select_samples(samples, cell, context->reference_name, false, &context->reference);
+    select_samples(samples, cell, context->reference_name, true, &again);
+    if (first_bad(&context->reference) != NULL || first_bad(&again) != NULL) {
+        context->reference.count = 0;
+    }
+    context->resolution =
+        ratio_spread(&again, &context->reference, context->suite->figures[0].name);
+}
+
+static json_t *cell_json(const struct sample_list *samples, const struct cell *cell,
+                         struct cell_context *context)
+{
+    const struct suite *suite = context->suite;
+    json_t *parameters = json_object();
+    json_t *rows = json_array();
+
+    find_reference(samples, cell, context);
+    for (size_t i = 0; i < suite->contender_count; i++) {
+        struct selection selection;
+
+        select_samples(samples, cell, suite->contenders[i].name, false, &selection);
+        if (selection.count > 0) {
+            json_array_append_new(rows, row_json(context, &suite->contenders[i], &selection));
         }
     }
-    fill_numbers(row, selection, reference);
+    for (size_t i = 0; i < BENCH_PARAMETERS_MAX && suite->parameters[i] != NULL; i++) {
+        json_object_set_new(parameters, suite->parameters[i],
+                            json_integer((json_int_t)cell->parameters[i]));
+    }
+    json_t *object = json_pack("{ss so so so}", "cell", cell->name, "parameters", parameters,
+                               "same", spread_json(&context->resolution), "rows", rows);
+
+    json_object_set_new(object, "resolution",
+                        context->resolution.count == 0
+                            ? json_null()
+                            : json_real(stats_resolution(&context->resolution)));
+    return object;
 }
 
-static bool all_ok(const struct selection *selection)
+static json_t *cells_json(const struct bench_options *options, const struct sample_list *samples,
+                          const struct suite *suite)
 {
-    for (size_t i = 0; i < selection->count; i++) {
-        if (selection->items[i]->outcome != OUTCOME_OK) {
-            return false;
+    struct cell_context context = {
+        .suite = suite,
+        .reference_name = suite_reference(options, suite),
+    };
+    json_t *cells = json_array();
+
+    for (size_t c = 0; c < suite->cell_count; c++) {
+        json_t *cell = cell_json(samples, &suite->cells[c], &context);
+
+        if (json_array_size(json_object_get(cell, "rows")) > 0) {
+            json_array_append(cells, cell);
+        }
+        json_decref(cell);
+    }
+    return cells;
+}
+
+static json_t *figure_list_json(const struct suite *suite)
+{
+    json_t *figures = json_array();
+
+    for (size_t i = 0; i < suite->figure_count; i++) {
+        const struct figure *figure = &suite->figures[i];
+
+        json_array_append_new(
+            figures, json_pack("{ss ss? sf si ss}", "name", figure->name, "column", figure->column,
+                               "divisor", figure->divisor > 0.0 ? figure->divisor : 1.0, "decimals",
+                               figure->decimals, "text", figure->text));
+    }
+    return figures;
+}
+
+static json_t *chart_list_json(const struct suite *suite)
+{
+    static const char *const kinds[] = {"lines", "percentiles", "bars"};
+    json_t *charts = json_array();
+
+    for (size_t i = 0; i < suite->chart_count; i++) {
+        const struct chart *chart = &suite->charts[i];
+
+        json_array_append_new(charts,
+                              json_pack("{ss ss ss ss? ss ss sb sb}", "kind", kinds[chart->kind],
+                                        "title", chart->title, "figure", chart->figure, "x",
+                                        chart->x, "fixed", chart->fixed, "y_label", chart->y_label,
+                                        "x_log", (int)chart->x_log, "y_log", (int)chart->y_log));
+    }
+    return charts;
+}
+
+static json_t *suite_json(const struct bench_options *options, const struct sample_list *samples,
+                          const struct suite *suite)
+{
+    static const char *const levels[LEVEL_COUNT] = {"quick", "normal", "full"};
+    const bool wrong = has_outcome(samples, suite, OUTCOME_WRONG_BYTES);
+    const struct settings settings = suite_settings(options, suite);
+
+    return json_pack("{ss ss ss ss ss? sb so so so s{ss sI sI sI}}", "suite", suite->name, "title",
+                     suite->title, "operation", suite->operation, "reference",
+                     suite_reference(options, suite), "notes", suite->notes, "valid", (int)!wrong,
+                     "figures", figure_list_json(suite), "charts", chart_list_json(suite), "cells",
+                     wrong ? json_null() : cells_json(options, samples, suite), "settings", "level",
+                     levels[options->level], "pairs", (json_int_t)settings.pairs, "warmup_ms",
+                     (json_int_t)settings.warmup_ms, "duration_ms",
+                     (json_int_t)settings.duration_ms);
+}
+
+static bool has_samples(const struct sample_list *samples, const struct suite *suite)
+{
+    for (size_t i = 0; i < samples->count; i++) {
+        if (samples->items[i].suite == suite) {
+            return true;
         }
     }
+    return false;
+}
+
+static json_t *time_json(void)
+{
+    const time_t now = time(NULL);
+    struct tm parts;
+    char text[32];
+
+    gmtime_r(&now, &parts);
+    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts);
+    return json_string(text);
+}
+
+json_t *results_build(const struct bench_options *options, const struct sample_list *list,
+                      bool complete)
+{
+    json_t *suites = json_array();
+    bool valid = true;
+
+    for (size_t i = 0; suite_at(i) != NULL; i++) {
+        if (has_samples(list, suite_at(i))) {
+            json_array_append_new(suites, suite_json(options, list, suite_at(i)));
+            valid = valid && !has_outcome(list, suite_at(i), OUTCOME_WRONG_BYTES);
+        }
+    }
+    return json_pack("{ss so sb sb so s{ss si si ss} so}", "schema", SCHEMA, "finished",
+                     time_json(), "complete", (int)complete, "valid", (int)valid, "environment",
+                     environment_json(), "machine", "congestion_control", options->congestion,
+                     "server_cpu", options->server_cpu, "load_cpu", options->load_cpu,
+                     "generator_waits", options->spin ? "spinning" : "sleeping", "suites", suites);
+}
+
+int write_file(const char *directory, const char *name,
+               int (*write)(const char *path, const void *what), const void *what)
+{
+    char path[PATH_MAX];
+    char temporary[PATH_MAX];
+    const int len = snprintf(path, sizeof(path), "%s/%s", directory, name);
+
+    if (len >= PATH_MAX - 4) {
+        errno = ENAMETOOLONG;
+    } else {
+        snprintf(temporary, sizeof(temporary), "%.*s.new", PATH_MAX - 5, path);
+        if (write(temporary, what) == 0 && rename(temporary, path) == 0) {
+            return 0;
+        }
+    }
+    fprintf(stderr, "gyre-bench: cannot write %s/%s: %s\n", directory, name, strerror(errno));
+    return -1;
+}
+
+static int write_json(const char *path, const void *what)
+{
+    return json_dump_file(what, path, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+}
+
+static int write_csv(const char *path, const void *what)
+{
+    return csv_write(path, what);
+}
+
+int results_write(const struct bench_options *options, const json_t *results)
+{
+    if (write_file(options->out_dir, "results.json", write_json, results) < 0) {
+        return -1;
+    }
+    return write_file(options->out_dir, "results.csv", write_csv, results);
+}
+
+json_t *results_load(const char *directory)
+{
+    char path[PATH_MAX];
+    json_error_t error;
+
+    if (snprintf(path, sizeof(path), "%s/results.json", directory) >= PATH_MAX) {
+        return NULL;
+    }
+    json_t *results = json_load_file(path, 0, &error);
+
+    if (results == NULL) {
+        fprintf(stderr, "gyre-bench: %s: %s\n", path, error.text);
+    } else if (strcmp(json_text(results, "schema"), SCHEMA) != 0) {
+        fprintf(stderr, "gyre-bench: %s: its schema is '%s', this program reads %s\n", path,
+                json_text(results, "schema"), SCHEMA);
+        json_decref(results);
+        results = NULL;
+    }
+    return results;
+}
+
+const json_t *results_suite(const json_t *results, const char *name)
+{
+    const json_t *suites = json_object_get(results, "suites");
+
+    for (size_t i = 0; i < json_array_size(suites); i++) {
+        const json_t *suite = json_array_get(suites, i);
+
+        if (strcmp(json_text(suite, "suite"), name) == 0) {
+            return suite;
+        }
+    }
+    return NULL;
+}
+
+const char *json_text(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    return text == NULL ? "" : text;
+}
+
+bool json_number(const json_t *object, const char *path, double *out)
+{
+    char key[64];
+
+    while (object != NULL) {
+        const size_t len = strcspn(path, ".");
+
+        assert(len < sizeof(key));
+        memcpy(key, path, len);
+        key[len] = '\0';
+        object = json_object_get(object, key);
+        if (path[len] == '\0') {
+            break;
+        }
+        path += len + 1;
+    }
+    if (!json_is_number(object)) {
+        return false;
+    }
+    *out = json_number_value(object);
     return true;
 }
 
-bool summarize(const struct sample_list *samples, const struct cell *cell,
-               struct cell_summary *out_summary)
+bool json_median(const json_t *object, const char *name, double *out)
 {
-    struct selection reference;
-
-    *out_summary = (struct cell_summary){.cell = cell, .reference = samples->reference};
-    select_samples(samples, cell, samples->reference->name, &reference);
-    if (!all_ok(&reference)) {
-        reference.count = 0;
-    }
-    for (size_t i = 0; i < contender_count; i++) {
-        struct row *row = &out_summary->rows[out_summary->row_count];
-        struct selection selection;
-
-        select_samples(samples, cell, contenders[i].name, &selection);
-        if (selection.count == 0) {
-            continue;
-        }
-        assert(out_summary->row_count < ROWS_MAX);
-        fill_row(row, &contenders[i], &selection, &reference);
-        if (contenders[i].repeat) {
-            out_summary->resolution = row->ratio;
-        }
-        out_summary->row_count++;
-    }
-    return out_summary->row_count > 0;
+    return json_number(json_object_get(object, name), "median", out);
 }

@@ -1,31 +1,25 @@
 /*
- * The table for people. Every figure is a median over the rounds; what each column means stands
- * under the last table.
+ * The tables for people in a terminal, from results.json: one for each cell. Every figure is a
+ * median over the rounds; what each column means stands under the last table.
  */
 #include "bench.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static const char *format_size(uint32_t size, char text[32])
-{
-    if (size >= 1024 && size % 1024 == 0) {
-        snprintf(text, 32, "%u KiB", size / 1024);
-    } else {
-        snprintf(text, 32, "%u B", size);
-    }
-    return text;
-}
+#define COLUMN_WIDTH 11
 
-/* 1234567 as 1,234,567. */
-static const char *format_count(double value, char text[32])
+/* 1234567.8 as 1,234,567.8. */
+static const char *format_number(double value, int decimals, char text[48])
 {
-    char digits[32];
+    char digits[40];
     size_t used = 0;
-    const int len = snprintf(digits, sizeof(digits), "%.0f", value);
 
-    for (int i = 0; i < len && used < 30; i++) {
-        if (i > 0 && (len - i) % 3 == 0) {
+    snprintf(digits, sizeof(digits), "%.*f", decimals, value);
+    const size_t whole = strcspn(digits, ".");
+
+    for (size_t i = 0; digits[i] != '\0' && used < 46; i++) {
+        if (i > 0 && i < whole && (whole - i) % 3 == 0 && digits[i - 1] != '-') {
             text[used++] = ',';
         }
         text[used++] = digits[i];
@@ -34,94 +28,139 @@ static const char *format_count(double value, char text[32])
     return text;
 }
 
-static void print_heading(FILE *out, const struct cell_summary *summary)
+static void print_parameters(FILE *out, const json_t *cell)
 {
-    const struct cell *cell = summary->cell;
-    char size[32];
+    const json_t *parameters = json_object_get(cell, "parameters");
+    const char *name;
+    const json_t *value;
 
-    fprintf(out, "\n%s x %u connection%s, depth %u", format_size(cell->size, size),
-            cell->connections, cell->connections == 1 ? "" : "s", cell->depth);
-    if (summary->resolution.count > 0) {
-        fprintf(out, "   (A/A: %s against itself %.3f, %.3f..%.3f)", summary->reference->name,
-                summary->resolution.median, summary->resolution.min, summary->resolution.max);
-    }
-    fprintf(out, "\n%-14s %11s %9s %7s %13s %10s %10s %9s %7s %6s\n", "model", "messages/s",
-            "CPU ns/m", "ratio", "spread", "p50 us", "p99 us", "calls/m", "server", "load");
-}
-
-static void print_ratio(FILE *out, const struct row *row, bool is_reference)
-{
-    char range[32];
-
-    if (row->ratio.count == 0) {
-        fprintf(out, " %7s %13s", "-", "-");
-    } else if (is_reference) {
-        fprintf(out, " %7.3f %13s", 1.0, "reference");
-    } else {
-        snprintf(range, sizeof(range), "%.3f..%.3f", row->ratio.min, row->ratio.max);
-        fprintf(out, " %7.3f %13s", row->ratio.median, range);
+    json_object_foreach((json_t *)(uintptr_t)parameters, name, value)
+    {
+        fprintf(out, "  %s %lld", name, (long long)json_integer_value(value));
     }
 }
 
-static void print_calls(FILE *out, const struct row *row)
+static void print_heading(FILE *out, const json_t *suite, const json_t *cell)
 {
-    if (row->syscalls_per_message.count == 0) {
-        fprintf(out, " %9s", "");
-    } else {
-        fprintf(out, " %9.4f", row->syscalls_per_message.median);
+    const json_t *figures = json_object_get(suite, "figures");
+    double resolution = 0.0;
+    double same = 0.0;
+
+    fprintf(out, "\n%s %s ", json_text(suite, "suite"), json_text(cell, "cell"));
+    print_parameters(out, cell);
+    if (json_number(cell, "resolution", &resolution) && json_median(cell, "same", &same)) {
+        fprintf(out, "   (A/A: %s against itself %.3f, resolution %.1f %%)",
+                json_text(suite, "reference"), same, resolution * 100.0);
     }
+    fprintf(out, "\n%-18s", "");
+    for (size_t i = 0; i < json_array_size(figures); i++) {
+        const json_t *figure = json_array_get(figures, i);
+
+        if (json_is_string(json_object_get(figure, "column"))) {
+            fprintf(out, " %*s", COLUMN_WIDTH, json_text(figure, "column"));
+        }
+        if (i == 0) {
+            fprintf(out, " %7s %13s %-9s", "ratio", "spread", "");
+        }
+    }
+    fputc('\n', out);
 }
 
-static void print_row(FILE *out, const struct row *row, bool is_reference)
+static void print_ratio(FILE *out, const json_t *row)
 {
-    char rate[32];
-    char cpu[32];
+    const json_t *ratio = json_object_get(row, "ratio");
+    const char *verdict = json_text(row, "verdict");
+    char range[48] = "-";
+    double median = 0.0;
+    double min = 0.0;
+    double max = 0.0;
 
-    fprintf(out, "%-14s", row->contender->name);
-    if (row->outcome != OUTCOME_OK) {
-        fprintf(out, " %s: %s\n", outcome_name(row->outcome), row->text);
+    if (!json_number(ratio, "median", &median)) {
+        fprintf(out, " %7s %13s %-9s", "-", "-", "");
         return;
     }
-    fprintf(out, " %11s %9s", format_count(row->messages_per_second.median, rate),
-            format_count(row->cpu_ns_per_message.median, cpu));
-    print_ratio(out, row, is_reference);
-    fprintf(out, " %10.1f %10.1f", row->p50_ns.median / 1e3, row->p99_ns.median / 1e3);
-    print_calls(out, row);
-    fprintf(out, " %6.1f%% %5.1f%%", row->server_busy.median * 100.0,
-            row->load_busy.median * 100.0);
-    fprintf(out, "%s%s\n", row->generator_bound ? "  generator-bound" : "",
-            row->disturbed ? "  disturbed" : "");
+    if (json_number(ratio, "min", &min) && json_number(ratio, "max", &max)) {
+        snprintf(range, sizeof(range), "%.3f..%.3f", min, max);
+    }
+    if (strcmp(verdict, "reference") == 0) {
+        snprintf(range, sizeof(range), "-");
+    }
+    fprintf(out, " %7.3f %13s %-9s", median, range, verdict);
 }
 
-void table_print(FILE *out, const struct cell_summary *summary)
+static void print_figures(FILE *out, const json_t *suite, const json_t *row)
 {
-    print_heading(out, summary);
-    for (size_t i = 0; i < summary->row_count; i++) {
-        const struct row *row = &summary->rows[i];
+    const json_t *figures = json_object_get(suite, "figures");
 
-        if (!row->contender->repeat || row->outcome != OUTCOME_OK) {
-            print_row(out, row, row->contender == summary->reference);
+    for (size_t i = 0; i < json_array_size(figures); i++) {
+        const json_t *figure = json_array_get(figures, i);
+        const int decimals = (int)json_integer_value(json_object_get(figure, "decimals"));
+        double divisor = 1.0;
+        double value = 0.0;
+        char text[48] = "-";
+
+        json_number(figure, "divisor", &divisor);
+        if (json_median(json_object_get(row, "figures"), json_text(figure, "name"), &value)) {
+            format_number(value / divisor, decimals, text);
+        }
+        if (json_is_string(json_object_get(figure, "column"))) {
+            fprintf(out, " %*s", COLUMN_WIDTH, text);
+        }
+        if (i == 0) {
+            print_ratio(out, row);
         }
     }
 }
 
-void table_legend(FILE *out, const struct contender *reference)
+static void print_row(FILE *out, const json_t *suite, const json_t *row)
 {
-    const char *name = reference->name;
+    fprintf(out, "%-18s", json_text(row, "contender"));
+    if (strcmp(json_text(row, "outcome"), "ok") != 0) {
+        fprintf(out, " %s: %s\n", json_text(row, "outcome"), json_text(row, "text"));
+        return;
+    }
+    print_figures(out, suite, row);
+    fprintf(out, "%s%s\n",
+            json_is_true(json_object_get(row, "generator_bound")) ? "  generator-bound" : "",
+            json_is_true(json_object_get(row, "disturbed")) ? "  disturbed" : "");
+}
 
-    fprintf(out,
-            "\n"
-            "CPU ns/m: CPU time of the server per message, kernel included.\n"
-            "ratio: that, divided by %s's of the same round; median of the rounds. Below 1 is\n"
-            "  less CPU time than %s. spread: smallest and largest of the rounds.\n"
-            "A/A: %s measured against itself in the same way. A ratio inside that range is no\n"
-            "  difference.\n",
-            name, name, name);
-    fputs(
-        "p50, p99: service time in a closed loop, not latency. calls/m: system calls per message.\n"
-        "server, load: share of a CPU used. generator-bound: the server was less than 95 % busy,\n"
-        "  so messages/s and service time are not its own; CPU ns/m and ratio are.\n"
-        "disturbed: other work kept one of the two from its CPU for more than 3 % of the time, in\n"
-        "  half of the rounds or more.\n\n",
-        out);
+static void print_legend(FILE *out, const json_t *suite)
+{
+    const json_t *figures = json_object_get(suite, "figures");
+
+    fputc('\n', out);
+    for (size_t i = 0; i < json_array_size(figures); i++) {
+        const json_t *figure = json_array_get(figures, i);
+
+        if (json_is_string(json_object_get(figure, "column"))) {
+            fprintf(out, "%s: %s\n", json_text(figure, "column"), json_text(figure, "text"));
+        }
+    }
+    fprintf(
+        out,
+        "ratio: the first column, divided by that of %s in the same round; median of the\n"
+        "  rounds. Below 1 is less. spread: smallest and largest of the rounds.\n"
+        "A/A: %s measured against itself in the same way. A ratio within the resolution is no\n"
+        "  difference: level.\n"
+        "generator-bound: the server was less than 95 %% busy, so rates and times are not its\n"
+        "  own; CPU time and ratio are. disturbed: other work kept one of the two from its CPU\n"
+        "  for more than 3 %% of the time, in half of the rounds or more.\n\n",
+        json_text(suite, "reference"), json_text(suite, "reference"));
+}
+
+void table_suite(FILE *out, const json_t *suite)
+{
+    const json_t *cells = json_object_get(suite, "cells");
+
+    for (size_t c = 0; c < json_array_size(cells); c++) {
+        const json_t *cell = json_array_get(cells, c);
+        const json_t *rows = json_object_get(cell, "rows");
+
+        print_heading(out, suite, cell);
+        for (size_t i = 0; i < json_array_size(rows); i++) {
+            print_row(out, suite, json_array_get(rows, i));
+        }
+    }
+    print_legend(out, suite);
 }

@@ -241,8 +241,9 @@ static void assert_no_child_left(void)
 
 static int suite_teardown(void **state)
 {
-    static const char *const files[] = {"echo-epoll", "echo-uring",       "echo-server",
-                                        "ready",      "out/results.json", "out"};
+    static const char *const files[] = {
+        "echo-epoll",       "echo-uring",      "echo-server",       "ready",
+        "out/results.json", "out/results.csv", "out/samples.jsonl", "out"};
     struct suite *suite = *state;
     char path[128];
 
@@ -268,8 +269,8 @@ static void start_bench(const struct suite *suite, struct child *bench, const ch
     char environment[256];
 
     snprintf(command, sizeof(command),
-             "exec '%s' echo --load '%s' --servers-dir %s --out %s/out --filter 64x64/ %s",
-             bench_path, load_path, suite->directory, suite->directory, options);
+             "exec '%s' echo --servers-dir %s --out %s/out --filter echo/64x64/ %s", bench_path,
+             suite->directory, suite->directory, options);
     snprintf(environment, sizeof(environment), "BENCH_STUB=%s,", faults);
     const char *argv[] = {"/bin/sh", "-c", command, NULL};
     const struct child_spec spec = {
@@ -314,16 +315,23 @@ static void run_bench(struct suite *suite, const char *faults, const char *more)
     finish_bench(suite, &bench);
 }
 
-/* The row of a contender in the only cell. */
-static const json_t *row(const struct suite *suite, const char *model)
+/* The only cell. */
+static const json_t *cell(const struct suite *suite)
 {
-    const json_t *cell = json_array_get(json_object_get(suite->results, "table"), 0);
-    const json_t *rows = json_object_get(cell, "rows");
+    const json_t *only = json_array_get(json_object_get(suite->results, "suites"), 0);
+
+    return json_array_get(json_object_get(only, "cells"), 0);
+}
+
+/* The row of a contender in the only cell. */
+static const json_t *row(const struct suite *suite, const char *contender)
+{
+    const json_t *rows = json_object_get(cell(suite), "rows");
 
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *candidate = json_array_get(rows, i);
 
-        if (strcmp(text_at(candidate, "model"), model) == 0) {
+        if (strcmp(text_at(candidate, "contender"), contender) == 0) {
             return candidate;
         }
     }
@@ -344,8 +352,10 @@ static void bench_good_servers_give_a_table(void **state)
     assert_non_null(strstr(suite->out, "gyre-uring"));
     assert_non_null(strstr(suite->out, "A/A"));
     assert_true(median_at(row(suite, "gyre-epoll"), "ratio") > 0.0);
-    assert_true(median_at(row(suite, "echo-epoll-again"), "ratio") > 0.0);
-    assert_true(median_at(row(suite, "gyre-uring"), "syscalls_per_message") == 2.0);
+    assert_true(median_at(cell(suite), "same") > 0.0);
+    const json_t *figures = json_object_get(row(suite, "gyre-uring"), "figures");
+
+    assert_true(median_at(figures, "syscalls_per_message") == 2.0);
     assert_true(json_is_true(json_object_get(suite->results, "complete")));
     assert_true(json_is_true(json_object_get(suite->results, "valid")));
     /* Not in the directory: skipped, and said so. */
@@ -361,7 +371,10 @@ static void bench_wrong_bytes_forbid_the_table(void **state)
     assert_null(strstr(suite->out, "messages/s"));
     assert_non_null(strstr(suite->err, "wrong bytes"));
     assert_true(json_is_false(json_object_get(suite->results, "valid")));
-    assert_true(json_is_null(json_object_get(suite->results, "table")));
+    const json_t *only = json_array_get(json_object_get(suite->results, "suites"), 0);
+
+    assert_true(json_is_false(json_object_get(only, "valid")));
+    assert_true(json_is_null(json_object_get(only, "cells")));
 }
 
 static void expect_failed(struct suite *suite, const char *fault, const char *text)
@@ -375,7 +388,7 @@ static void expect_failed(struct suite *suite, const char *fault, const char *te
 
     assert_string_equal(text_at(bad, "outcome"), "failed");
     assert_non_null(strstr(text_at(bad, "text"), text));
-    assert_null(json_object_get(bad, "messages_per_second"));
+    assert_null(json_object_get(bad, "figures"));
     assert_non_null(strstr(suite->out, text));
     assert_string_equal(text_at(row(suite, "gyre-uring"), "outcome"), "ok");
 }
@@ -527,7 +540,7 @@ static void bench_nothing_measured_is_a_failure(void **state)
 
     run_bench(suite, "", "--servers-dir /nonexistent");
     assert_int_equal(suite->status, 1);
-    assert_non_null(strstr(suite->err, "not one server"));
+    assert_non_null(strstr(suite->err, "not one contender"));
     assert_string_equal(text_at(row(suite, "gyre-uring"), "outcome"), "skipped");
 }
 

@@ -9,6 +9,7 @@
 #include "stats.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -269,6 +270,50 @@ static void cpu_time_counts_ended_threads(void **state)
     close(ready[1]);
 }
 
+/* Of n values in order, how many of each end may be outside: 93.75 % and more stay inside. */
+static void interval_leaves_out_what_a_coin_seldom_gives(void **state)
+{
+    static const struct {
+        size_t count;
+        size_t out;
+    } expected[] = {{1, 0}, {5, 0}, {8, 0}, {9, 1}, {10, 1}, {12, 2}, {20, 5}, {100, 40}};
+    double values[100];
+
+    (void)state;
+    for (size_t i = 0; i < 100; i++) {
+        values[i] = (double)i;
+    }
+    for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
+        const size_t count = expected[i].count;
+        const struct spread spread = stats_spread(values, count);
+
+        assert_true(spread.low == (double)expected[i].out);
+        assert_true(spread.high == (double)(count - 1 - expected[i].out));
+    }
+}
+
+static void verdict_needs_more_than_the_resolution(void **state)
+{
+    static const double same[] = {0.97, 0.99, 1.0, 1.01, 1.04};
+    static const double higher[] = {1.03, 1.06, 1.05, 1.07, 1.02};
+    static const double within[] = {1.01, 1.03, 1.03, 1.03, 1.02};
+    static const double mixed[] = {0.98, 1.06, 1.05, 1.07, 1.08};
+    static const double lower[] = {0.90, 0.91, 0.92, 0.93, 0.95};
+    const struct spread resolution = stats_spread(same, 5);
+    const struct spread ratios[] = {stats_spread(higher, 5), stats_spread(within, 5),
+                                    stats_spread(mixed, 5), stats_spread(lower, 5),
+                                    stats_spread(higher, 4)};
+
+    (void)state;
+    assert_true(fabs(stats_resolution(&resolution) - 0.04) < 1e-9);
+    assert_int_equal(stats_verdict(&ratios[0], &resolution), VERDICT_MORE);
+    assert_int_equal(stats_verdict(&ratios[1], &resolution), VERDICT_LEVEL);
+    assert_int_equal(stats_verdict(&ratios[2], &resolution), VERDICT_LEVEL);
+    assert_int_equal(stats_verdict(&ratios[3], &resolution), VERDICT_LESS);
+    assert_int_equal(stats_verdict(&ratios[4], &resolution), VERDICT_NONE);
+    assert_int_equal(stats_verdict(&resolution, &resolution), VERDICT_LEVEL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -285,6 +330,8 @@ int main(void)
         cmocka_unit_test(pattern_repeats_after_its_period),
         cmocka_unit_test(pattern_offset_differs_for_every_connection),
         cmocka_unit_test(number_refuses_what_is_not_one),
+        cmocka_unit_test(interval_leaves_out_what_a_coin_seldom_gives),
+        cmocka_unit_test(verdict_needs_more_than_the_resolution),
         cmocka_unit_test(cpu_time_counts_ended_threads),
     };
 

@@ -1,0 +1,1 @@
+typedef int chart_unused;

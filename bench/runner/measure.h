@@ -1,0 +1,94 @@
+/*
+ * Parts of which suites compose a measurement. Whatever goes wrong ends in sample->outcome and
+ * sample->text, never in a number; the first failure stays.
+ */
+#ifndef RUNNER_MEASURE_H
+#define RUNNER_MEASURE_H
+
+#include "bench.h"
+#include "child.h"
+
+#define MEASURE_ARGUMENTS_MAX 40
+
+/* A command line that is put together; texts made of numbers live inside. */
+struct command {
+    char path[PATH_MAX];
+    char texts[16][24];
+    size_t text_count;
+    const char *argv[MEASURE_ARGUMENTS_MAX];
+    size_t argc;
+};
+
+struct server {
+    struct child child;
+    unsigned port;
+};
+
+/** sample_fail() - note why there is no number. */
+void sample_fail(struct sample *sample, enum outcome outcome, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/** sample_figure() - note a number. */
+void sample_figure(struct sample *sample, const char *name, double value);
+
+/** sample_copy_figure() - note the number at a path of @from, times @factor, if it is there. */
+void sample_copy_figure(struct sample *sample, const char *name, const json_t *from,
+                        const char *path, double factor);
+
+/** sample_detail() - keep what a program said; the reference is taken over. */
+void sample_detail(struct sample *sample, const char *name, json_t *value);
+
+/** sample_parameter() - a parameter of the sample's cell. */
+uint32_t sample_parameter(const struct sample *sample, const char *name);
+
+/**
+ * command_init() - begin with a program of this build. Returns: 0, or -1 when it is not there: the
+ * sample is then skipped.
+ */
+int command_init(struct command *command, const struct bench_options *options,
+                 struct sample *sample, const char *program);
+
+/** command_add() - one argument, which must live as long as the command. */
+void command_add(struct command *command, const char *argument);
+
+/** command_add_all() - the arguments of a NULL-terminated list. */
+void command_add_all(struct command *command, const char *const *arguments);
+
+/** command_add_number() - an option and its number. */
+void command_add_number(struct command *command, const char *option, long value);
+
+/** command_contender() - the sample's contender, with its own arguments and those all servers take. */
+int command_contender(struct command *command, const struct bench_options *options,
+                      struct sample *sample);
+
+/**
+ * server_start() - start a server on the server's CPU and read its address.
+ * @expect: a word that its announcement must have, or NULL.
+ * Returns: 0; -1 after sample_fail(), and there is nothing to stop.
+ */
+int server_start(struct server *server, const struct bench_options *options, struct sample *sample,
+                 const struct command *command, const char *expect);
+
+/** server_stop() - stop it; that it crashed explains a failure seen before. Notes its statistics. */
+void server_stop(struct server *server, struct sample *sample);
+
+/** load_command() - gyre-load against a server: port, watched process, times, congestion control. */
+int load_command(struct command *command, const struct bench_options *options,
+                 const struct settings *settings, struct sample *sample,
+                 const struct server *server, const char *program);
+
+/**
+ * program_run() - run a program to its end and read the JSON object that it prints.
+ * @cpu: where.  @limit_ms: how long at most.
+ * Returns: the object, also when it says what went wrong; NULL. sample->outcome tells.
+ */
+json_t *program_run(struct sample *sample, const struct command *command, int cpu, int limit_ms);
+
+/** load_run() - program_run() of a load on its CPU, within a time that follows from @settings. */
+json_t *load_run(const struct bench_options *options, const struct settings *settings,
+                 struct sample *sample, const struct command *command);
+
+/** server_figures() - what every load reports of a server: busy shares, delay, calls per message. */
+void server_figures(struct sample *sample, const json_t *load);
+
+#endif

@@ -1,0 +1,90 @@
+/*
+ * The list of suites. They run in this order.
+ */
+#include "../suites/suites.h"
+
+#include <assert.h>
+#include <string.h>
+
+static const struct suite *const suites[] = {
+    &suite_echo,
+    NULL,
+};
+
+const struct suite *suite_at(size_t index)
+{
+    assert(index < sizeof(suites) / sizeof(suites[0]));
+    return suites[index];
+}
+
+const struct suite *suite_find(const char *name)
+{
+    for (size_t i = 0; suites[i] != NULL; i++) {
+        if (strcmp(suites[i]->name, name) == 0) {
+            return suites[i];
+        }
+    }
+    return NULL;
+}
+
+struct settings suite_settings(const struct bench_options *options, const struct suite *suite)
+{
+    struct settings settings = suite->settings[options->level];
+    const struct settings *given = &options->settings;
+
+    settings.pairs = given->pairs > 0 ? given->pairs : settings.pairs;
+    settings.warmup_ms = given->warmup_ms > 0 ? given->warmup_ms : settings.warmup_ms;
+    settings.duration_ms = given->duration_ms > 0 ? given->duration_ms : settings.duration_ms;
+    return settings;
+}
+
+const char *suite_reference(const struct bench_options *options, const struct suite *suite)
+{
+    for (size_t i = 0; options->reference != NULL && i < suite->contender_count; i++) {
+        if (strcmp(suite->contenders[i].name, options->reference) == 0) {
+            return options->reference;
+        }
+    }
+    return suite->reference;
+}
+
+uint32_t suite_parameter(const struct suite *suite, const struct cell *cell, const char *name)
+{
+    for (size_t i = 0; i < BENCH_PARAMETERS_MAX && suite->parameters[i] != NULL; i++) {
+        if (strcmp(suite->parameters[i], name) == 0) {
+            return cell->parameters[i];
+        }
+    }
+    assert(!"no such parameter");
+    return 0;
+}
+
+static void list_one(const struct suite *suite)
+{
+    static const char *const names[LEVEL_COUNT] = {"quick", "normal", "full"};
+
+    printf("\nsuite %s: %s\n  contenders:", suite->name, suite->title);
+    for (size_t i = 0; i < suite->contender_count; i++) {
+        printf(" %s%s", suite->contenders[i].name, suite->contenders[i].slow ? "*" : "");
+    }
+    printf("\n  ratios to: %s", suite->reference);
+    for (int level = 0; level < LEVEL_COUNT; level++) {
+        printf("\n  %s cells:", names[level]);
+        for (size_t i = 0; i < suite->cell_count; i++) {
+            if ((suite->cells[i].levels & (1u << level)) != 0) {
+                printf(" %s", suite->cells[i].name);
+            }
+        }
+    }
+    printf("\n");
+}
+
+void suite_list(const char *name)
+{
+    for (size_t i = 0; suites[i] != NULL; i++) {
+        if (name == NULL || strcmp(suites[i]->name, name) == 0) {
+            list_one(suites[i]);
+        }
+    }
+    printf("\n* takes part in some cells only, in at most %u rounds\n", SLOW_ROUNDS_MAX);
+}

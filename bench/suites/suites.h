@@ -1,0 +1,13 @@
+/*
+ * The suites, by name; runner/suites.c has their order.
+ */
+#ifndef SUITES_SUITES_H
+#define SUITES_SUITES_H
+
+#include "../runner/bench.h"
+
+extern const struct suite suite_echo;
+
+#define SUITES_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+#endif
