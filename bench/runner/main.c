@@ -203,8 +203,15 @@ static bool choose_cpus(struct bench_options *options)
 static bool locate_programs(struct bench_options *options)
 {
     static const char *const places[] = {
-        "../examples/echo",     ".", "peers", "../examples/udp", "../examples/web-server",
-        "../examples/tcp-proxy"};
+        "../examples/echo",
+        ".",
+        "peers",
+        "timers",
+        "post",
+        "../examples/udp",
+        "../examples/web-server",
+        "../examples/tcp-proxy",
+    };
     static char dirs[sizeof(places) / sizeof(places[0])][PATH_MAX];
     char own[PATH_MAX];
     const ssize_t len = readlink("/proc/self/exe", own, sizeof(own) - 1);

@@ -8,6 +8,8 @@
 
 static const struct suite *const suites[] = {
     &suite_echo,
+    &suite_timers,
+    &suite_post,
     NULL,
 };
 

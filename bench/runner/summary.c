@@ -289,14 +289,14 @@ static json_t *suite_json(const struct bench_options *options, const struct samp
     const bool wrong = has_outcome(samples, suite, OUTCOME_WRONG_BYTES);
     const struct settings settings = suite_settings(options, suite);
 
-    return json_pack("{ss ss ss ss ss? sb so so so s{ss sI sI sI}}", "suite", suite->name, "title",
-                     suite->title, "operation", suite->operation, "reference",
-                     suite_reference(options, suite), "notes", suite->notes, "valid", (int)!wrong,
-                     "figures", figure_list_json(suite), "charts", chart_list_json(suite), "cells",
-                     wrong ? json_null() : cells_json(options, samples, suite), "settings", "level",
-                     levels[options->level], "pairs", (json_int_t)settings.pairs, "warmup_ms",
-                     (json_int_t)settings.warmup_ms, "duration_ms",
-                     (json_int_t)settings.duration_ms);
+    return json_pack(
+        "{ss ss ss ss ss? sb sb so so so s{ss sI sI sI}}", "suite", suite->name, "title",
+        suite->title, "operation", suite->operation, "reference", suite_reference(options, suite),
+        "notes", suite->notes, "valid", (int)!wrong, "saturating", (int)suite->saturating,
+        "figures", figure_list_json(suite), "charts", chart_list_json(suite), "cells",
+        wrong ? json_null() : cells_json(options, samples, suite), "settings", "level",
+        levels[options->level], "pairs", (json_int_t)settings.pairs, "warmup_ms",
+        (json_int_t)settings.warmup_ms, "duration_ms", (json_int_t)settings.duration_ms);
 }
 
 static bool has_samples(const struct sample_list *samples, const struct suite *suite)

@@ -128,6 +128,7 @@ static void print_row(FILE *out, const json_t *suite, const json_t *row)
 static void print_legend(FILE *out, const json_t *suite)
 {
     const json_t *figures = json_object_get(suite, "figures");
+    const char *reference = json_text(suite, "reference");
 
     fputc('\n', out);
     for (size_t i = 0; i < json_array_size(figures); i++) {
@@ -137,16 +138,19 @@ static void print_legend(FILE *out, const json_t *suite)
             fprintf(out, "%s: %s\n", json_text(figure, "column"), json_text(figure, "text"));
         }
     }
-    fprintf(
-        out,
-        "ratio: the first column, divided by that of %s in the same round; median of the\n"
-        "  rounds. Below 1 is less. spread: smallest and largest of the rounds.\n"
-        "A/A: %s measured against itself in the same way. A ratio within the resolution is no\n"
-        "  difference: level.\n"
-        "generator-bound: the server was less than 95 %% busy, so rates and times are not its\n"
-        "  own; CPU time and ratio are. disturbed: other work kept one of the two from its CPU\n"
-        "  for more than 3 %% of the time, in half of the rounds or more.\n\n",
-        json_text(suite, "reference"), json_text(suite, "reference"));
+    fprintf(out,
+            "ratio: the first column, divided by that of %s in the same round; median of the\n"
+            "  rounds. Below 1 is less. spread: smallest and largest of the rounds.\n"
+            "A/A: %s measured against itself in the same way. A ratio within the resolution is no\n"
+            "  difference: level.\n",
+            reference, reference);
+    if (json_is_true(json_object_get(suite, "saturating"))) {
+        fputs("generator-bound: the server was less than 95 % busy, so rates and times are not\n"
+              "  its own; CPU time and ratio are. disturbed: other work kept one of the two from\n"
+              "  its CPU for more than 3 % of the time, in half of the rounds or more.\n",
+              out);
+    }
+    fputc('\n', out);
 }
 
 void table_suite(FILE *out, const json_t *suite)

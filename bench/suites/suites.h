@@ -7,6 +7,8 @@
 #include "../runner/bench.h"
 
 extern const struct suite suite_echo;
+extern const struct suite suite_timers;
+extern const struct suite suite_post;
 
 #define SUITES_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

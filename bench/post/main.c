@@ -1,0 +1,219 @@
+/*
+ * What it costs to have something done in a loop's thread.
+ *
+ * --mode stream: one thread posts as fast as it can, with at most 4,096 under way. --mode wake: one
+ * post at a time, each after a pause in which the loop falls asleep; what counts is the time from the
+ * post to the callback.
+ *
+ * The loop stays on the CPU that the program was started on, the posting thread has one of its own.
+ * Posts carry numbers, which must arrive in order and without gaps.
+ */
+#include "post.h"
+
+#include "clock.h"
+#include "histogram.h"
+#include "number.h"
+
+#include <argp.h>
+#include <err.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Long enough for any of the loops to go to sleep. */
+#define PAUSE_NS (60 * UINT64_C(1000))
+
+struct shared {
+    _Alignas(64) _Atomic uint64_t arrived;
+    _Alignas(64) _Atomic uint64_t last; /* number of the last post, once it is known */
+    _Alignas(64) uint64_t sent_ns;      /* --mode wake */
+    uint64_t posted;
+};
+
+static struct shared shared = {.last = UINT64_MAX};
+static struct histogram latency;
+static const char *backend;
+static bool wake_mode;
+static uint32_t duration_ms = 200;
+static int poster_cpu = -1;
+static uint64_t poster_cpu_ns;
+
+static uint64_t clock_ns(clockid_t id)
+{
+    struct timespec ts;
+
+    clock_gettime(id, &ts);
+    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+int post_arrived(uint64_t number)
+{
+    const uint64_t before = atomic_load_explicit(&shared.arrived, memory_order_relaxed);
+
+    if (number != before) {
+        errx(EXIT_FAILURE, "post %" PRIu64 " arrived in the place of %" PRIu64, number, before);
+    }
+    if (wake_mode) {
+        histogram_add(&latency, clock_now_ns() - shared.sent_ns);
+    }
+    atomic_store_explicit(&shared.arrived, before + 1, memory_order_release);
+    return number == atomic_load_explicit(&shared.last, memory_order_relaxed);
+}
+
+/* Leaves the memory system to the other thread for a moment. */
+static void relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+static void wait_for_room(uint64_t posted, uint64_t in_flight)
+{
+    while (posted - atomic_load_explicit(&shared.arrived, memory_order_acquire) >= in_flight) {
+        relax();
+    }
+}
+
+static void pause_for(uint64_t ns)
+{
+    const uint64_t end = clock_now_ns() + ns;
+
+    while (clock_now_ns() < end) {
+        relax();
+    }
+}
+
+/* The clock is read for one post in 64; that says when to end. */
+static void post_stream(uint64_t end_ns)
+{
+    uint64_t posted = 0;
+
+    while ((posted & 63) != 0 || clock_now_ns() < end_ns) {
+        wait_for_room(posted, POST_IN_FLIGHT_MAX);
+        poster.post(posted++);
+    }
+    shared.posted = posted;
+}
+
+static void post_wakes(uint64_t end_ns)
+{
+    uint64_t posted = 0;
+
+    while (clock_now_ns() < end_ns) {
+        pause_for(PAUSE_NS);
+        shared.sent_ns = clock_now_ns();
+        poster.post(posted++);
+        wait_for_room(posted, 1);
+    }
+    shared.posted = posted;
+}
+
+static void pin_self(int cpu)
+{
+    cpu_set_t set;
+
+    if (cpu < 0) {
+        return;
+    }
+    CPU_ZERO(&set);
+    CPU_SET((unsigned)cpu, &set);
+    if (sched_setaffinity(0, sizeof(set), &set) < 0) {
+        err(EXIT_FAILURE, "CPU %d", cpu);
+    }
+}
+
+static void *post_all(void *context)
+{
+    const uint64_t end_ns = clock_now_ns() + duration_ms * NS_PER_MS;
+
+    (void)context;
+    pin_self(poster_cpu);
+    (wake_mode ? post_wakes : post_stream)(end_ns);
+    /* One more, which ends the loop. */
+    wait_for_room(shared.posted, 1);
+    poster_cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    shared.sent_ns = clock_now_ns();
+    atomic_store_explicit(&shared.last, shared.posted, memory_order_relaxed);
+    poster.post(shared.posted);
+    return NULL;
+}
+
+static void print_result(uint64_t wall_ns, uint64_t loop_cpu_ns)
+{
+    const double posts = (double)shared.posted;
+
+    printf("{\"ok\":true,\"library\":\"%s\",\"posts\":%" PRIu64 ",\"wall_ns_per_post\":%.3f"
+           ",\"posts_per_second\":%.1f,\"loop_cpu_ns_per_post\":%.3f"
+           ",\"poster_cpu_ns_per_post\":%.3f,\"wake_ns\":{\"p50\":%" PRIu64 ",\"p99\":%" PRIu64
+           ",\"max\":%" PRIu64 "}}\n",
+           poster.name, shared.posted, (double)wall_ns / posts, posts * 1e9 / (double)wall_ns,
+           (double)loop_cpu_ns / posts, (double)poster_cpu_ns / posts,
+           histogram_percentile(&latency, 50), histogram_percentile(&latency, 99), latency.max);
+}
+
+static error_t parse_option(int key, char *text, struct argp_state *state)
+{
+    long value = 0;
+
+    switch (key) {
+    case 'd':
+        if (!number_parse(text, 1, 60000, &value)) {
+            argp_error(state, "'%s' is not a number in 1..60000", text);
+        }
+        duration_ms = (uint32_t)value;
+        return 0;
+    case 'c':
+        if (!number_parse(text, 0, CPU_SETSIZE - 1, &value)) {
+            argp_error(state, "'%s' is no CPU", text);
+        }
+        poster_cpu = (int)value;
+        return 0;
+    case 'b':
+        backend = text;
+        return 0;
+    case 'm':
+        wake_mode = strcmp(text, "wake") == 0;
+        if (!wake_mode && strcmp(text, "stream") != 0) {
+            argp_error(state, "'%s' is neither stream nor wake", text);
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct argp_option option_table[] = {
+        {"mode", 'm', "NAME", 0, "stream (default) or wake", 0},
+        {"duration-ms", 'd', "MS", 0, "how long to post (200)", 0},
+        {"poster-cpu", 'c', "N", 0, "where the posting thread runs", 0},
+        {"backend", 'b', "NAME", 0, "of gyre: uring or epoll", 0},
+        {0},
+    };
+    static const struct argp argp = {.options = option_table, .parser = parse_option};
+    pthread_t thread;
+
+    argp_parse(&argp, argc, argv, 0, NULL, NULL);
+    poster.open(backend);
+    const uint64_t cpu_before = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    const uint64_t start = clock_now_ns();
+
+    if (pthread_create(&thread, NULL, post_all, NULL) != 0) {
+        errx(EXIT_FAILURE, "no thread");
+    }
+    poster.run();
+    const uint64_t wall_ns = clock_now_ns() - start;
+    const uint64_t loop_cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_before;
+
+    pthread_join(thread, NULL);
+    poster.close();
+    print_result(wall_ns, loop_cpu_ns);
+    return EXIT_SUCCESS;
+}
