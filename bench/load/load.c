@@ -10,7 +10,6 @@
 #include "load.h"
 
 #include "clock.h"
-#include "cpu_time.h"
 #include "pattern.h"
 
 #include <assert.h>
@@ -227,47 +226,13 @@ static int phase(struct load *load, uint32_t depth, uint64_t duration_ns)
             load->reissue = false;
         }
     }
-    load->window_ns = load->now_ns - start;
     return 0;
 }
 
-struct snapshot {
-    uint64_t server_ns;
-    uint64_t server_delay_ns;
-    uint64_t ksoftirqd_ns;
-    uint64_t own_ns;
-    uint64_t own_delay_ns;
-};
-
-static void own_time(struct snapshot *out)
+static int server_lost(struct load *load, int rc)
 {
-    struct timespec ts;
-
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
-    out->own_ns = (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-    cpu_time_delay(getpid(), &out->own_delay_ns);
-}
-
-static int take_snapshot(struct load *load, struct snapshot *out)
-{
-    const struct load_options *options = load->options;
-
-    *out = (struct snapshot){0};
-    if (options->server_pid > 0) {
-        const int rc = cpu_time_settled(options->server_pid, &out->server_ns);
-
-        if (rc < 0) {
-            return load_fail(load, LOAD_CONNECTION_LOST, "CPU time of the server, process %d: %s",
-                             (int)options->server_pid, strerror(-rc));
-        }
-        cpu_time_delay(options->server_pid, &out->server_delay_ns);
-        load->has_server = true;
-    }
-    if (options->server_cpu >= 0) {
-        load->has_ksoftirqd =
-            cpu_time_ksoftirqd((unsigned)options->server_cpu, &out->ksoftirqd_ns) == 0;
-    }
-    return 0;
+    return load_fail(load, LOAD_CONNECTION_LOST, "CPU time of the server, process %d: %s",
+                     (int)load->options->server_pid, strerror(-rc));
 }
 
 static void reset_counters(struct load *load)
@@ -281,27 +246,21 @@ static void reset_counters(struct load *load)
 
 static int measure(struct load *load)
 {
-    struct snapshot before;
-    struct snapshot window_end = {0};
-    struct snapshot after;
-
-    if (take_snapshot(load, &before) < 0) {
-        return -1;
-    }
+    load->window.server_pid = load->options->server_pid;
+    load->window.server_cpu = load->options->server_cpu;
     reset_counters(load);
-    own_time(&before);
+    int rc = window_open(&load->window);
+
+    if (rc < 0) {
+        return server_lost(load, rc);
+    }
     if (phase(load, load->depth, load->options->duration_ms * NS_PER_MS) < 0) {
         return -1;
     }
-    own_time(&window_end);
-    if (take_snapshot(load, &after) < 0) {
-        return -1;
+    rc = window_close(&load->window);
+    if (rc < 0) {
+        return server_lost(load, rc);
     }
-    load->own_cpu_ns = window_end.own_ns - before.own_ns;
-    load->own_delay_ns = window_end.own_delay_ns - before.own_delay_ns;
-    load->server_cpu_ns = after.server_ns - before.server_ns;
-    load->server_delay_ns = after.server_delay_ns - before.server_delay_ns;
-    load->ksoftirqd_ns = after.ksoftirqd_ns - before.ksoftirqd_ns;
     /* Everything asked for has come; whatever comes now was never sent. */
     return load->engine->turn(load) < 0 ? -1 : 0;
 }

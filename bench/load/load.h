@@ -18,6 +18,7 @@
 #define LOAD_LOAD_H
 
 #include "histogram.h"
+#include "window.h"
 
 #include <netinet/in.h>
 #include <stdbool.h>
@@ -105,15 +106,7 @@ struct load {
     uint64_t enters;
     uint64_t idle_ns; /* found nothing to do, while spinning */
 
-    /* Results of the window. */
-    uint64_t window_ns;
-    uint64_t own_cpu_ns;
-    uint64_t server_cpu_ns;
-    uint64_t ksoftirqd_ns;
-    uint64_t own_delay_ns;    /* ready, but another process had the CPU */
-    uint64_t server_delay_ns; /* the same, of the server's main thread */
-    bool has_server;
-    bool has_ksoftirqd;
+    struct window window;
     char congestion[16]; /* as the kernel reports it */
 
     enum load_failure failure;
