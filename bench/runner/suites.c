@@ -7,10 +7,7 @@
 #include <string.h>
 
 static const struct suite *const suites[] = {
-    &suite_echo,
-    &suite_timers,
-    &suite_post,
-    NULL,
+    &suite_echo, &suite_timers, &suite_post, &suite_churn, &suite_udp, NULL,
 };
 
 const struct suite *suite_at(size_t index)

@@ -9,6 +9,8 @@
 extern const struct suite suite_echo;
 extern const struct suite suite_timers;
 extern const struct suite suite_post;
+extern const struct suite suite_churn;
+extern const struct suite suite_udp;
 
 #define SUITES_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
