@@ -1,11 +1,15 @@
 /*
- * The closed loop. How a run is laid out is said in load.h.
+ * The closed loop, and the open one. How a run is laid out is said in load.h.
  *
  * Service time: the clock is read once per turn of the loop, after the kernel has handed over its
  * events and before the first is looked at. A message is stamped with the clock of the turn that
  * sends it and measured against the clock of the turn that sees its last byte. Both are off by at
  * most the generator's own turn, in the same direction (towards longer), for every server alike. It
  * is not latency: a closed loop does not send while the server is slow.
+ *
+ * Latency is what the open loop measures (--rate-percent): messages are due at fixed intervals, one
+ * connection after the other, at a share of the rate that a closed loop of this very server has just
+ * reached. What is due is sent, whether or not earlier answers have come.
  */
 #include "load.h"
 
@@ -70,7 +74,7 @@ int load_lost(struct load *load, const struct load_connection *c, int error)
 
 int load_wait_ms(const struct load *load)
 {
-    return load->options->spin ? 0 : SLEEP_MS;
+    return load->options->spin || load->open ? 0 : SLEEP_MS;
 }
 
 static uint64_t *stamp(const struct load *load, const struct load_connection *c, uint32_t number)
@@ -91,10 +95,35 @@ static void issue(struct load *load, struct load_connection *c, uint32_t count)
     load->outstanding += count;
 }
 
+/* When message @number of the schedule is due. */
+static uint64_t due_ns(const struct load *load, uint64_t number)
+{
+    return load->open_start_ns + (uint64_t)((double)number * load->open_interval_ns);
+}
+
+/*
+ * Of an open loop: answers come in order, so how many have come says which one this is. Its latency
+ * counts from the moment it was due, however late it was sent: what waits in this program because
+ * the server is slow waits at the server's expense.
+ */
+static uint64_t intended_ns(const struct load *load, const struct load_connection *c)
+{
+    const uint64_t number =
+        (uint64_t)c->replies * load->options->connections + connection_index(load, c);
+
+    return due_ns(load, number);
+}
+
 static void complete_one(struct load *load, struct load_connection *c)
 {
-    histogram_add(&load->service, load->now_ns - *stamp(load, c, 0));
-    c->stamp_head = c->stamp_head + 1 == load->depth ? 0 : c->stamp_head + 1;
+    if (load->open) {
+        const uint64_t intended = intended_ns(load, c);
+
+        histogram_add(&load->service, load->now_ns > intended ? load->now_ns - intended : 0);
+    } else {
+        histogram_add(&load->service, load->now_ns - *stamp(load, c, 0));
+        c->stamp_head = c->stamp_head + 1 == load->depth ? 0 : c->stamp_head + 1;
+    }
     c->in_flight--;
     c->replies++;
     load->outstanding--;
@@ -135,7 +164,7 @@ int load_received(struct load *load, struct load_connection *c, const uint8_t *d
     c->received += len;
     while (len >= c->reply_left && c->in_flight > 0) {
         len -= c->reply_left;
-        c->reply_left = load->size;
+        c->reply_left = load->reply_size;
         complete_one(load, c);
         completed++;
     }
@@ -229,6 +258,59 @@ static int phase(struct load *load, uint32_t depth, uint64_t duration_ns)
     return 0;
 }
 
+/* Sends what is due. The clock is that of the turn: answers in it were seen no later. */
+static int send_due(struct load *load)
+{
+    while (load->open_next < UINT64_MAX && due_ns(load, load->open_next) <= load->now_ns) {
+        const uint64_t due = due_ns(load, load->open_next);
+        struct load_connection *c =
+            &load->connections[load->open_next % load->options->connections];
+
+        if (due >= load->open_end_ns) {
+            return 0;
+        }
+        histogram_add(&load->lateness, load->now_ns - due);
+        load->open_next++;
+        c->in_flight++;
+        c->unsent += load->size;
+        load->outstanding++;
+        if (load->engine->send(load, c) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* An open loop of so long, then until everything has come back. */
+static int open_phase(struct load *load, double rate, uint64_t duration_ns)
+{
+    uint64_t progress = clock_now_ns();
+    bool was_empty = false;
+
+    assert(load->outstanding == 0);
+    for (uint32_t i = 0; i < load->options->connections; i++) {
+        load->connections[i].replies = 0;
+    }
+    load->open = true;
+    load->reissue = false;
+    load->open_next = 0;
+    load->open_interval_ns = 1e9 / rate;
+    load->now_ns = progress;
+    load->open_start_ns = progress + NS_PER_MS;
+    load->open_end_ns = load->open_start_ns + duration_ns;
+    histogram_reset(&load->lateness);
+    while (load->now_ns < load->open_end_ns || load->outstanding > 0) {
+        if (load->outstanding == 0) {
+            progress = load->now_ns; /* nothing is owed */
+        }
+        if (turn(load, &was_empty, &progress) < 0 || send_due(load) < 0) {
+            return -1;
+        }
+    }
+    load->open = false;
+    return 0;
+}
+
 static int server_lost(struct load *load, int rc)
 {
     return load_fail(load, LOAD_CONNECTION_LOST, "CPU time of the server, process %d: %s",
@@ -244,7 +326,7 @@ static void reset_counters(struct load *load)
     load->idle_ns = 0;
 }
 
-static int measure(struct load *load)
+static int measure(struct load *load, uint32_t duration_ms, double rate)
 {
     load->window.server_pid = load->options->server_pid;
     load->window.server_cpu = load->options->server_cpu;
@@ -254,15 +336,30 @@ static int measure(struct load *load)
     if (rc < 0) {
         return server_lost(load, rc);
     }
-    if (phase(load, load->depth, load->options->duration_ms * NS_PER_MS) < 0) {
+    rc = rate > 0.0 ? open_phase(load, rate, duration_ms * NS_PER_MS)
+                    : phase(load, load->depth, duration_ms * NS_PER_MS);
+    if (rc < 0) {
         return -1;
     }
     rc = window_close(&load->window);
-    if (rc < 0) {
-        return server_lost(load, rc);
+    return rc < 0 ? server_lost(load, rc) : 0;
+}
+
+/* How many messages a second the server takes at most, and an open loop at a share of that. */
+static int measure_open(struct load *load)
+{
+    const struct load_options *options = load->options;
+
+    if (measure(load, options->saturate_ms, 0.0) < 0) {
+        return -1;
     }
-    /* Everything asked for has come; whatever comes now was never sent. */
-    return load->engine->turn(load) < 0 ? -1 : 0;
+    const struct window *window = &load->window;
+
+    load->saturation = (double)load->messages * 1e9 / (double)window->wall_ns;
+    load->saturation_busy =
+        (double)(window->server_cpu_ns + window->ksoftirqd_ns) / (double)window->wall_ns;
+    return measure(load, options->duration_ms,
+                   load->saturation * (double)options->rate_percent / 100.0);
 }
 
 /*
@@ -274,7 +371,9 @@ static int measure(struct load *load)
 static int open_engine(struct load *load)
 {
     const enum load_engine_choice choice = load->options->engine;
-    const bool large = (uint64_t)load->size * load->depth > URING_BYTES_IN_FLIGHT_MAX;
+    const bool large =
+        (uint64_t)(load->size > load->reply_size ? load->size : load->reply_size) * load->depth >
+        URING_BYTES_IN_FLIGHT_MAX;
 
     if (choice == LOAD_ENGINE_EPOLL || (choice == LOAD_ENGINE_AUTO && large)) {
         load->engine = &load_engine_epoll;
@@ -305,8 +404,8 @@ static int allocate(struct load *load)
     for (uint32_t i = 0; i < options->connections; i++) {
         load->connections[i] = (struct load_connection){
             .sent_at = pattern_offset(i),
-            .expect_at = pattern_offset(i),
-            .reply_left = options->size,
+            .expect_at = options->reply_size > 0 ? 0 : pattern_offset(i),
+            .reply_left = load->reply_size,
             .fd = -1,
         };
     }
@@ -317,6 +416,7 @@ int load_run(struct load *load, const struct load_options *options)
 {
     load->options = options;
     load->size = options->size;
+    load->reply_size = options->reply_size > 0 ? options->reply_size : options->size;
     load->depth = options->depth;
     if (allocate(load) < 0 || load_connect_all(load) < 0 || open_engine(load) < 0) {
         return -1;
@@ -327,5 +427,9 @@ int load_run(struct load *load, const struct load_options *options)
     if (options->warmup_ms > 0 && phase(load, load->depth, options->warmup_ms * NS_PER_MS) < 0) {
         return -1;
     }
-    return measure(load);
+    const int rc =
+        options->rate_percent > 0 ? measure_open(load) : measure(load, options->duration_ms, 0.0);
+
+    /* Everything asked for has come; whatever comes now was never sent. */
+    return rc < 0 || load->engine->turn(load) < 0 ? -1 : 0;
 }

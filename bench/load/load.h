@@ -48,6 +48,7 @@ struct load_options {
     const char *congestion; /* NULL: what the system gives */
     uint32_t connections;
     uint32_t size;
+    uint32_t reply_size; /* of a server that is no echo (stream/stream.h); 0: an echo */
     uint32_t depth;
     uint32_t warmup_ms;
     uint32_t duration_ms;
@@ -58,6 +59,8 @@ struct load_options {
     uint16_t port;
     bool spin;
     enum load_engine_choice engine;
+    uint32_t rate_percent; /* open loop at this share of the saturation; 0: closed loop */
+    uint32_t saturate_ms;  /* how long the saturation is measured */
 };
 
 struct load_connection {
@@ -95,8 +98,17 @@ struct load {
     uint64_t outstanding;
     uint64_t messages;
     uint32_t size;
+    uint32_t reply_size;
     uint32_t depth;
     bool reissue;
+    bool open; /* this phase is an open loop */
+
+    /* The schedule of an open loop: message n of connection i is due at its place in the row. */
+    uint64_t open_start_ns;
+    double open_interval_ns;
+    uint64_t open_next; /* how many are sent */
+    uint64_t open_end_ns;
+    struct histogram lateness; /* from the moment a message was due to its being sent */
 
     const struct load_options *options;
     const struct load_engine *engine;
@@ -107,6 +119,8 @@ struct load {
     uint64_t idle_ns; /* found nothing to do, while spinning */
 
     struct window window;
+    double saturation; /* messages per second of the closed loop before an open one */
+    double saturation_busy;
     char congestion[16]; /* as the kernel reports it */
 
     enum load_failure failure;

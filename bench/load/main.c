@@ -29,6 +29,9 @@ enum {
     KEY_SERVER_CPU,
     KEY_ENGINE,
     KEY_SPIN,
+    KEY_RATE,
+    KEY_REPLY,
+    KEY_SATURATE,
 };
 
 static const struct argp_option option_table[] = {
@@ -36,6 +39,8 @@ static const struct argp_option option_table[] = {
     {"port", KEY_PORT, "N", 0, "port of the server (required)", 0},
     {"connections", KEY_CONNECTIONS, "N", 0, "connections (64)", 0},
     {"size", KEY_SIZE, "BYTES", 0, "bytes per message (64)", 0},
+    {"reply-size", KEY_REPLY, "BYTES", 0,
+     "bytes of each reply, which is the next piece of the pattern; default: an echo", 0},
     {"depth", KEY_DEPTH, "N", 0, "messages in flight per connection (1)", 0},
     {"warmup-ms", KEY_WARMUP, "MS", 0, "load before the measured window (100)", 0},
     {"duration-ms", KEY_DURATION, "MS", 0, "length of the measured window (1000)", 0},
@@ -46,6 +51,9 @@ static const struct argp_option option_table[] = {
     {"server-cpu", KEY_SERVER_CPU, "N", 0, "add the time of this CPU's ksoftirqd to it", 0},
     {"engine", KEY_ENGINE, "NAME", 0, "auto, uring or epoll (auto)", 0},
     {"spin", KEY_SPIN, NULL, 0, "poll instead of sleeping when there is nothing to do", 0},
+    {"rate-percent", KEY_RATE, "N", 0,
+     "measure latency: send on a schedule, at N % of what a closed loop reached (default: no)", 0},
+    {"saturate-ms", KEY_SATURATE, "MS", 0, "how long that closed loop is (300)", 0},
     {0},
 };
 
@@ -64,6 +72,9 @@ static const struct number_option number_table[] = {
     {KEY_DURATION, 1, 3600000, offsetof(struct load_options, duration_ms)},
     {KEY_TIMEOUT, 1, 3600000, offsetof(struct load_options, timeout_ms)},
     {KEY_CPU, 0, CPU_SETSIZE - 1, offsetof(struct load_options, cpu)},
+    {KEY_REPLY, 1, LOAD_SIZE_MAX, offsetof(struct load_options, reply_size)},
+    {KEY_RATE, 1, 1000, offsetof(struct load_options, rate_percent)},
+    {KEY_SATURATE, 1, 3600000, offsetof(struct load_options, saturate_ms)},
     {KEY_SERVER_PID, 1, 1L << 22, offsetof(struct load_options, server_pid)},
     {KEY_SERVER_CPU, 0, CPU_SETSIZE - 1, offsetof(struct load_options, server_cpu)},
 };
@@ -179,6 +190,7 @@ int main(int argc, char **argv)
         .warmup_ms = 100,
         .duration_ms = 1000,
         .timeout_ms = 5000,
+        .saturate_ms = 300,
         .cpu = -1,
         .server_cpu = -1,
     };

@@ -6,15 +6,36 @@
 #include <jansson.h>
 #include <stdio.h>
 
-static json_t *service_json(const struct histogram *h)
+static json_t *histogram_json(const struct histogram *h)
 {
-    const json_int_t mean = h->count == 0 ? 0 : (json_int_t)(h->sum / h->count);
+    static const struct {
+        const char *name;
+        double percent;
+    } wanted[] = {{"p50", 50.0}, {"p75", 75.0},   {"p90", 90.0},     {"p95", 95.0},
+                  {"p99", 99.0}, {"p99.9", 99.9}, {"p99.99", 99.99}, {"max", 100.0}};
+    json_t *object = json_object();
 
-    return json_pack("{sI sI sI sI sI sI}", "mean", mean, "p50",
-                     (json_int_t)histogram_percentile(h, 50.0), "p90",
-                     (json_int_t)histogram_percentile(h, 90.0), "p99",
-                     (json_int_t)histogram_percentile(h, 99.0), "p99.9",
-                     (json_int_t)histogram_percentile(h, 99.9), "max", (json_int_t)h->max);
+    json_object_set_new(object, "mean",
+                        json_integer(h->count == 0 ? 0 : (json_int_t)(h->sum / h->count)));
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        const uint64_t value = histogram_percentile(h, wanted[i].percent);
+
+        json_object_set_new(object, wanted[i].name, json_integer((json_int_t)value));
+    }
+    return object;
+}
+
+/* Of an open loop, the answers' times are latency. */
+static void add_open(json_t *result, const struct load *load)
+{
+    const uint32_t percent = load->options->rate_percent;
+
+    json_object_set_new(result, "saturation_per_second", json_real(load->saturation));
+    json_object_set_new(result, "saturation_server_busy", json_real(load->saturation_busy));
+    json_object_set_new(result, "rate_percent", json_integer(percent));
+    json_object_set_new(result, "latency_ns", histogram_json(&load->service));
+    json_object_set_new(result, "send_lateness_ns", histogram_json(&load->lateness));
+    json_object_del(result, "service_ns");
 }
 
 static json_t *generator_json(const struct load *load)
@@ -54,7 +75,7 @@ static json_t *result_json(const struct load *load)
                      (json_int_t)o->depth, "congestion_control", load->congestion, "window_ns",
                      (json_int_t)load->window.wall_ns, "messages", (json_int_t)load->messages,
                      "messages_per_second", (double)load->messages / seconds, "service_ns",
-                     service_json(&load->service), "generator", generator_json(load), "server",
+                     histogram_json(&load->service), "generator", generator_json(load), "server",
                      window_server_json(&load->window, load->messages), "messages_per_connection",
                      spread_json(load));
 }
@@ -68,6 +89,9 @@ int load_print(const struct load *load)
 
     if (root == NULL) {
         return -1;
+    }
+    if (load->failure == LOAD_OK && load->options->rate_percent > 0) {
+        add_open(root, load);
     }
     int rc = json_dumpf(root, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
 

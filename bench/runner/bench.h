@@ -7,6 +7,7 @@
  *   run.c          takes them, one after the other
  *   store.c        samples.jsonl: every measurement as it is made, and those of before
  *   measure.c      parts of one measurement: a server, a load, a program
+ *   external.c     the same for programs that are not ours: nginx, HAProxy, wrk
  *   child.c        processes
  *   stats.c        medians, spreads, paired ratios
  *   summary.c      from measurements to results.json
@@ -157,6 +158,7 @@ enum outcome {
     OUTCOME_SKIPPED,     /* not there, or not possible here */
     OUTCOME_WRONG_BYTES, /* the only one that forbids the table */
     OUTCOME_FAILED,      /* crashed, did not start, lost or starved connections */
+    OUTCOME_STARVED,     /* the load had no CPU: the others' rounds count */
     OUTCOME_INTERRUPTED,
 };
 

@@ -206,6 +206,7 @@ static bool locate_programs(struct bench_options *options)
         "../examples/echo",
         ".",
         "peers",
+        "stream",
         "timers",
         "post",
         "../examples/udp",

@@ -22,6 +22,9 @@
 #define LOAD_STALL_MS    "5000"
 #define OUTPUT_MAX       65536
 
+/* A load that is kept from its CPU for more of the window measures whoever has the CPU. */
+#define STARVED_SHARE 0.5
+
 #define EXIT_WRONG_BYTES 3 /* of every load */
 
 void sample_fail(struct sample *sample, enum outcome outcome, const char *format, ...)
@@ -351,7 +354,7 @@ json_t *load_run(const struct bench_options *options, const struct settings *set
     return program_run(sample, command, options->load_cpu, limit_ms);
 }
 
-void server_figures(struct sample *sample, const json_t *load)
+void server_figures(const struct bench_options *options, struct sample *sample, const json_t *load)
 {
     double window = 0.0;
     double own = 0.0;
@@ -363,5 +366,10 @@ void server_figures(struct sample *sample, const json_t *load)
         json_number(load, "generator.delay_ns", &own);
         json_number(load, "server.delay_ns", &server);
         sample_figure(sample, "delay_share", (own > server ? own : server) / window);
+        if (own / window > STARVED_SHARE && options->server_cpu != options->load_cpu) {
+            sample_fail(sample, OUTCOME_STARVED,
+                        "the load was without its CPU for %.0f %% of the time",
+                        100.0 * own / window);
+        }
     }
 }

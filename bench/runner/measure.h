@@ -72,6 +72,41 @@ int server_start(struct server *server, const struct bench_options *options, str
 /** server_stop() - stop it; that it crashed explains a failure seen before. Notes its statistics. */
 void server_stop(struct server *server, struct sample *sample);
 
+/* ---- external.c ---- */
+
+/* Programs that are not ours: found in PATH, configured in a directory of their own. */
+struct external {
+    char directory[64];
+    unsigned port;
+};
+
+/** external_open() - make the directory, choose a port. Returns: 0, or -1 after sample_fail(). */
+int external_open(struct external *external, struct sample *sample);
+
+/** external_close() - remove the directory and the files in it. */
+void external_close(const struct external *external);
+
+/** external_file() - write a file into the directory. Returns: 0, or -1 after sample_fail(). */
+int external_file(const struct external *external, struct sample *sample, const char *name,
+                  const char *text);
+
+/**
+ * external_command() - begin with a program of PATH, /usr/sbin or /usr/bin. Returns: 0, or -1 when
+ * it is not there: the sample is then skipped.
+ */
+int external_command(struct command *command, struct sample *sample, const char *program);
+
+/**
+ * server_start_at() - as server_start(), of a server that announces nothing: until it accepts
+ * connections at @port.
+ */
+int server_start_at(struct server *server, const struct bench_options *options,
+                    struct sample *sample, const struct command *command, unsigned port);
+
+/** program_output() - run a program to its end. Returns: 0 with its output, or -1 after sample_fail(). */
+int program_output(struct sample *sample, const struct command *command, int cpu, int limit_ms,
+                   char *output, size_t size);
+
 /** load_command() - gyre-load against a server: port, watched process, times, congestion control. */
 int load_command(struct command *command, const struct bench_options *options,
                  const struct settings *settings, struct sample *sample,
@@ -88,7 +123,10 @@ json_t *program_run(struct sample *sample, const struct command *command, int cp
 json_t *load_run(const struct bench_options *options, const struct settings *settings,
                  struct sample *sample, const struct command *command);
 
-/** server_figures() - what every load reports of a server: busy shares, delay, calls per message. */
-void server_figures(struct sample *sample, const json_t *load);
+/**
+ * server_figures() - what every load reports of a server: busy shares, delay. A load that was starved
+ * is no number.
+ */
+void server_figures(const struct bench_options *options, struct sample *sample, const json_t *load);
 
 #endif

@@ -22,7 +22,7 @@ struct run {
     bool out_of_time;
 };
 
-/* What failed once in a cell is not tried again. */
+/* What failed once in a cell is not tried again; a starved load may do better next time. */
 static const struct sample *earlier_failure(const struct sample_list *list, size_t index)
 {
     const struct sample *sample = &list->items[index];
@@ -31,7 +31,8 @@ static const struct sample *earlier_failure(const struct sample_list *list, size
         const struct sample *earlier = &list->items[i];
 
         if (earlier->done && earlier->cell == sample->cell &&
-            earlier->contender == sample->contender && earlier->outcome != OUTCOME_OK) {
+            earlier->contender == sample->contender && earlier->outcome != OUTCOME_OK &&
+            earlier->outcome != OUTCOME_STARVED) {
             return earlier;
         }
     }

@@ -23,6 +23,7 @@ static const char *const outcome_names[] = {
     [OUTCOME_SKIPPED] = "skipped",
     [OUTCOME_WRONG_BYTES] = "wrong-bytes",
     [OUTCOME_FAILED] = "failed",
+    [OUTCOME_STARVED] = "starved",
     [OUTCOME_INTERRUPTED] = "interrupted",
 };
 
@@ -62,18 +63,34 @@ static void select_samples(const struct sample_list *samples, const struct cell 
     }
 }
 
+/*
+ * The first that says there are no numbers. A starved load says nothing about the server, so that
+ * counts only if it was so in every round.
+ */
 static const struct sample *first_bad(const struct selection *selection)
 {
+    const struct sample *starved = NULL;
+    size_t good = 0;
+
     for (size_t i = 0; i < selection->count; i++) {
-        if (selection->items[i]->outcome != OUTCOME_OK) {
-            return selection->items[i];
+        const struct sample *sample = selection->items[i];
+
+        if (sample->outcome == OUTCOME_OK) {
+            good++;
+        } else if (sample->outcome == OUTCOME_STARVED) {
+            starved = sample;
+        } else {
+            return sample;
         }
     }
-    return NULL;
+    return good == 0 ? starved : NULL;
 }
 
 static bool field(const struct sample *sample, const char *name, double *out)
 {
+    if (sample->outcome != OUTCOME_OK) {
+        return false;
+    }
     const json_t *value = json_object_get(sample->figures, name);
 
     *out = json_number_value(value);

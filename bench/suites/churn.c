@@ -47,7 +47,8 @@ static const struct chart charts[] = {
      "at_a_time", "size=64", "CPU ns per connection", true, false},
 };
 
-static void take_figures(struct sample *sample, const json_t *load)
+static void take_figures(const struct bench_options *options, struct sample *sample,
+                         const json_t *load)
 {
     double ns = 0.0;
 
@@ -58,7 +59,7 @@ static void take_figures(struct sample *sample, const json_t *load)
     sample_copy_figure(sample, "connections_per_second", load, "connections_per_second", 1.0);
     sample_copy_figure(sample, "service_p50_ns", load, "service_ns.p50", 1.0);
     sample_copy_figure(sample, "service_p99_ns", load, "service_ns.p99", 1.0);
-    server_figures(sample, load);
+    server_figures(options, sample, load);
 }
 
 static void measure(const struct bench_options *options, const struct settings *settings,
@@ -78,7 +79,7 @@ static void measure(const struct bench_options *options, const struct settings *
         command_add_number(&command, "--connections", sample_parameter(sample, "at_a_time"));
         json_t *load = load_run(options, settings, sample, &command);
 
-        take_figures(sample, load);
+        take_figures(options, sample, load);
         sample_detail(sample, "load", load);
     }
     server_stop(&server, sample);

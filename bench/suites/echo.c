@@ -168,13 +168,14 @@ static bool takes_part(const struct cell *cell, const struct contender *contende
     return size == 64 && depth == 1 && connections >= 64 && connections <= 4096;
 }
 
-static void take_figures(struct sample *sample, const json_t *load)
+static void take_figures(const struct bench_options *options, struct sample *sample,
+                         const json_t *load)
 {
     sample_copy_figure(sample, "server_cpu_ns_per_message", load, "server.cpu_ns_per_message", 1.0);
     sample_copy_figure(sample, "messages_per_second", load, "messages_per_second", 1.0);
     sample_copy_figure(sample, "service_p50_ns", load, "service_ns.p50", 1.0);
     sample_copy_figure(sample, "service_p99_ns", load, "service_ns.p99", 1.0);
-    server_figures(sample, load);
+    server_figures(options, sample, load);
 }
 
 static void measure(const struct bench_options *options, const struct settings *settings,
@@ -195,7 +196,7 @@ static void measure(const struct bench_options *options, const struct settings *
         command_add_number(&command, "--depth", sample_parameter(sample, "depth"));
         json_t *load = load_run(options, settings, sample, &command);
 
-        take_figures(sample, load);
+        take_figures(options, sample, load);
         sample_detail(sample, "load", load);
     }
     server_stop(&server, sample);

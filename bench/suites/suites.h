@@ -11,6 +11,10 @@ extern const struct suite suite_timers;
 extern const struct suite suite_post;
 extern const struct suite suite_churn;
 extern const struct suite suite_udp;
+extern const struct suite suite_latency;
+extern const struct suite suite_stream;
+extern const struct suite suite_proxy;
+extern const struct suite suite_http;
 
 #define SUITES_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

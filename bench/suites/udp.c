@@ -39,7 +39,8 @@ static const struct chart charts[] = {
      "CPU ns per datagram", false, false},
 };
 
-static void take_figures(struct sample *sample, const json_t *load)
+static void take_figures(const struct bench_options *options, struct sample *sample,
+                         const json_t *load)
 {
     double ns = 0.0;
 
@@ -51,7 +52,7 @@ static void take_figures(struct sample *sample, const json_t *load)
     sample_copy_figure(sample, "lost", load, "lost", 1.0);
     sample_copy_figure(sample, "service_p50_ns", load, "service_ns.p50", 1.0);
     sample_copy_figure(sample, "service_p99_ns", load, "service_ns.p99", 1.0);
-    server_figures(sample, load);
+    server_figures(options, sample, load);
 }
 
 static void measure(const struct bench_options *options, const struct settings *settings,
@@ -74,7 +75,7 @@ static void measure(const struct bench_options *options, const struct settings *
         command_add_number(&command, "--depth", sample_parameter(sample, "depth"));
         json_t *load = load_run(options, settings, sample, &command);
 
-        take_figures(sample, load);
+        take_figures(options, sample, load);
         sample_detail(sample, "load", load);
     }
     server_stop(&server, sample);

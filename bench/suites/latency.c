@@ -1,0 +1,165 @@
+/*
+ * The latency suite: an open loop at shares of what each server takes at most, and one connection
+ * that plays ping-pong.
+ *
+ * Each measurement finds the saturation of its own server first, so that 75 % is 75 % of what this
+ * server can do at this hour. Latency counts from the moment a message was due.
+ */
+#include "../runner/measure.h"
+#include "suites.h"
+
+#include <string.h>
+
+static const struct contender contenders[] = {
+    {.name = "echo-epoll", .program = "echo-epoll"},
+    {.name = "echo-uring", .program = "echo-uring"},
+    {.name = "gyre-uring",
+     .program = "echo-server",
+     .arguments = {"--backend", "uring"},
+     .expect = "uring"},
+    {.name = "gyre-epoll",
+     .program = "echo-server",
+     .arguments = {"--backend", "epoll"},
+     .expect = "epoll"},
+    {.name = "gyre-uring-busy",
+     .program = "echo-server",
+     .arguments = {"--backend", "uring", "--busy-poll-us", "100"},
+     .expect = "uring"},
+    {.name = "gyre-epoll-busy",
+     .program = "echo-server",
+     .arguments = {"--backend", "epoll", "--busy-poll-us", "100"},
+     .expect = "epoll"},
+    {.name = "libuv-try", .program = "echo-libuv", .arguments = {"--send", "try"}},
+    {.name = "libevent", .program = "echo-libevent"},
+    {.name = "libev", .program = "echo-libev"},
+    {.name = "asio-epoll", .program = "echo-asio"},
+    {.name = "asio-uring", .program = "echo-asio-uring"},
+};
+
+/* percent 0: ping-pong, a closed loop. */
+static const struct cell cells[] = {
+    {"ping-pong", IN_ALL, {64, 1, 0}},
+    {"25", IN_FULL, {64, 64, 25}},
+    {"50", IN_NORMAL | IN_FULL, {64, 64, 50}},
+    {"75", IN_ALL, {64, 64, 75}},
+    {"90", IN_FULL, {64, 64, 90}},
+};
+
+static const struct figure figures[] = {
+    {"latency_p50_ns", "p50 us", 1e3, 1,
+     "latency from the moment a message was due, median; ping-pong: service time."},
+    {"latency_p75_ns", NULL, 1e3, 1, "the same, 75th percentile."},
+    {"latency_p90_ns", "p90 us", 1e3, 1, "the same, 90th percentile."},
+    {"latency_p95_ns", NULL, 1e3, 1, "the same, 95th percentile."},
+    {"latency_p99_ns", "p99 us", 1e3, 1, "the same, 99th percentile."},
+    {"latency_p99.9_ns", "p99.9 us", 1e3, 1, "the same, 99.9th percentile."},
+    {"latency_max_ns", "max us", 1e3, 1, "the same, the slowest."},
+    {"saturation_per_second", "saturation", 1, 0, "messages a second that a closed loop reached."},
+    {"messages_per_second", "messages/s", 1, 0, "messages that the open loop sent in a second."},
+    {"server_busy", "server", 1, 3, "share of one CPU that the server used."},
+    {"generator_busy", "load", 1, 3, "share of one CPU that the load used."},
+    {"send_lateness_p99_ns", NULL, 1e3, 1,
+     "from the moment a message was due to its being sent, 99th percentile."},
+    {"delay_share", NULL, 1, 3, "share of the window spent ready to run without a CPU."},
+};
+
+static const struct chart charts[] = {
+    {CHART_PERCENTILES, "Latency at 50 % of saturation", "latency_", NULL, "50", "us", false, true},
+    {CHART_PERCENTILES, "Latency at 90 % of saturation", "latency_", NULL, "90", "us", false, true},
+    {CHART_PERCENTILES, "Ping-pong on one connection", "latency_", NULL, "ping-pong", "us", false,
+     true},
+    {CHART_LINES, "99th percentile by load", "latency_p99_ns", "percent", "size=64 connections=64",
+     "us", false, true},
+};
+
+/* Messages that leave this late were not due then; the rest of the figures would be fiction. */
+#define SEND_LATENESS_MAX_NS 1e6
+
+/* Busy polling is for one connection, and a fair comparison only there. */
+static bool takes_part(const struct cell *cell, const struct contender *contender)
+{
+    return cell->parameters[2] == 0 || strstr(contender->name, "-busy") == NULL;
+}
+
+static void take_figures(const struct bench_options *options, struct sample *sample,
+                         const json_t *load, bool open)
+{
+    static const char *const names[] = {"p50", "p75", "p90", "p95", "p99", "p99.9", "max"};
+    const json_t *times = json_object_get(load, open ? "latency_ns" : "service_ns");
+    double lateness = 0.0;
+
+    for (size_t i = 0; i < SUITES_COUNT(names); i++) {
+        const json_t *value = json_object_get(times, names[i]);
+        char figure[32];
+
+        snprintf(figure, sizeof(figure), "latency_%s_ns", names[i]);
+        if (json_is_number(value)) {
+            sample_figure(sample, figure, json_number_value(value));
+        }
+    }
+    sample_copy_figure(sample, "saturation_per_second", load, "saturation_per_second", 1.0);
+    sample_copy_figure(sample, "messages_per_second", load, "messages_per_second", 1.0);
+    sample_copy_figure(sample, "send_lateness_p99_ns", load, "send_lateness_ns.p99", 1.0);
+    server_figures(options, sample, load);
+    if (json_number(load, "send_lateness_ns.p99", &lateness) && lateness > SEND_LATENESS_MAX_NS) {
+        sample_fail(sample, OUTCOME_STARVED,
+                    "one message in a hundred left %.1f ms late: the load had no CPU",
+                    lateness / 1e6);
+    }
+}
+
+static void measure(const struct bench_options *options, const struct settings *settings,
+                    struct sample *sample)
+{
+    const uint32_t percent = sample_parameter(sample, "percent");
+    struct command command;
+    struct server server;
+
+    if (percent > 0 && options->server_cpu == options->load_cpu) {
+        sample_fail(sample, OUTCOME_SKIPPED, "a schedule cannot be kept on the server's CPU");
+        return;
+    }
+    if (command_contender(&command, options, sample) < 0 ||
+        server_start(&server, options, sample, &command, sample->contender->expect) < 0) {
+        return;
+    }
+    if (load_command(&command, options, settings, sample, &server, "gyre-load") == 0) {
+        command_add(&command, "--cc");
+        command_add(&command, options->congestion);
+        command_add_number(&command, "--size", sample_parameter(sample, "size"));
+        command_add_number(&command, "--connections", sample_parameter(sample, "connections"));
+        if (percent > 0) {
+            command_add_number(&command, "--rate-percent", percent);
+            command_add_number(&command, "--saturate-ms", settings->duration_ms / 2);
+        }
+        json_t *load = load_run(options, settings, sample, &command);
+
+        take_figures(options, sample, load, percent > 0);
+        sample_detail(sample, "load", load);
+    }
+    server_stop(&server, sample);
+}
+
+const struct suite suite_latency = {
+    .name = "latency",
+    .title = "latency: an open loop below saturation, and ping-pong",
+    .operation = "message",
+    .parameters = {"size", "connections", "percent"},
+    .contenders = contenders,
+    .contender_count = SUITES_COUNT(contenders),
+    .cells = cells,
+    .cell_count = SUITES_COUNT(cells),
+    .figures = figures,
+    .figure_count = SUITES_COUNT(figures),
+    .charts = charts,
+    .chart_count = SUITES_COUNT(charts),
+    .reference = "echo-epoll",
+    .notes =
+        "percent: of the rate that a closed loop of the same server reached just before. 0: "
+        "ping-pong on one connection, service time of a closed loop whose load spins. -busy: the "
+        "loop looks for work for 100 us before it sleeps.",
+    .settings = {{5, 100, 400}, {7, 100, 600}, {7, 60, 300}},
+    .share = 6,
+    .takes_part = takes_part,
+    .sample = measure,
+};
