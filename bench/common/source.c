@@ -88,7 +88,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         options->port = (uint16_t)parse_number(text, 1, 65535, state);
         return 0;
     case KEY_CONNECTIONS:
-        options->connections = (uint32_t)parse_number(text, 1, 10000, state);
+        options->connections = (uint32_t)parse_number(text, 1, 2000000, state);
         return 0;
     case KEY_SIZE:
         options->size = (uint32_t)parse_number(text, 1, 65507, state);

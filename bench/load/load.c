@@ -90,6 +90,7 @@ static void issue(struct load *load, struct load_connection *c, uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         *stamp(load, c, c->in_flight + i) = load->now_ns;
     }
+    load->issue_left -= load->issue_left == UINT64_MAX ? 0 : count;
     c->in_flight += count;
     c->unsent += (uint64_t)count * load->size;
     load->outstanding += count;
@@ -172,6 +173,9 @@ int load_received(struct load *load, struct load_connection *c, const uint8_t *d
         return report_surplus(load, c, len);
     }
     c->reply_left -= len;
+    if (completed > load->issue_left) {
+        completed = (uint32_t)load->issue_left;
+    }
     if (load->reissue && completed > 0) {
         issue(load, c, completed);
     }
@@ -227,7 +231,7 @@ static int start_all(struct load *load, uint32_t depth)
         struct load_connection *c = &load->connections[i];
 
         c->replies = 0;
-        issue(load, c, depth);
+        issue(load, c, depth < load->issue_left ? depth : (uint32_t)load->issue_left);
         if (load->engine->send(load, c) < 0) {
             return -1;
         }
@@ -243,7 +247,7 @@ static int phase(struct load *load, uint32_t depth, uint64_t duration_ns)
     bool was_empty = false;
 
     assert(load->outstanding == 0);
-    load->reissue = duration_ns > 0;
+    load->reissue = duration_ns > 0 || load->issue_left != UINT64_MAX;
     if (start_all(load, depth) < 0) {
         return -1;
     }
@@ -251,7 +255,7 @@ static int phase(struct load *load, uint32_t depth, uint64_t duration_ns)
         if (turn(load, &was_empty, &progress) < 0) {
             return -1;
         }
-        if (load->now_ns - start >= duration_ns) {
+        if (load->now_ns - start >= duration_ns && load->issue_left == UINT64_MAX) {
             load->reissue = false;
         }
     }
@@ -331,6 +335,7 @@ static int measure(struct load *load, uint32_t duration_ms, double rate)
     load->window.server_pid = load->options->server_pid;
     load->window.server_cpu = load->options->server_cpu;
     reset_counters(load);
+    load->issue_left = load->options->messages > 0 ? load->options->messages : UINT64_MAX;
     int rc = window_open(&load->window);
 
     if (rc < 0) {
@@ -421,6 +426,7 @@ int load_run(struct load *load, const struct load_options *options)
     if (allocate(load) < 0 || load_connect_all(load) < 0 || open_engine(load) < 0) {
         return -1;
     }
+    load->issue_left = UINT64_MAX;
     if (phase(load, 1, 0) < 0) {
         return -1;
     }

@@ -60,6 +60,7 @@ struct load_options {
     bool spin;
     enum load_engine_choice engine;
     uint32_t rate_percent; /* open loop at this share of the saturation; 0: closed loop */
+    uint32_t messages;     /* in the window, instead of a duration; 0: duration_ms */
     uint32_t saturate_ms;  /* how long the saturation is measured */
 };
 
@@ -101,7 +102,8 @@ struct load {
     uint32_t reply_size;
     uint32_t depth;
     bool reissue;
-    bool open; /* this phase is an open loop */
+    uint64_t issue_left; /* messages that this phase may still send; UINT64_MAX: no limit */
+    bool open;           /* this phase is an open loop */
 
     /* The schedule of an open loop: message n of connection i is due at its place in the row. */
     uint64_t open_start_ns;

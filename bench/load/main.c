@@ -31,6 +31,7 @@ enum {
     KEY_SPIN,
     KEY_RATE,
     KEY_REPLY,
+    KEY_MESSAGES,
     KEY_SATURATE,
 };
 
@@ -44,6 +45,7 @@ static const struct argp_option option_table[] = {
     {"depth", KEY_DEPTH, "N", 0, "messages in flight per connection (1)", 0},
     {"warmup-ms", KEY_WARMUP, "MS", 0, "load before the measured window (100)", 0},
     {"duration-ms", KEY_DURATION, "MS", 0, "length of the measured window (1000)", 0},
+    {"messages", KEY_MESSAGES, "N", 0, "measure so many messages instead of so long", 0},
     {"timeout-ms", KEY_TIMEOUT, "MS", 0, "give up after this long without an answer (5000)", 0},
     {"cc", KEY_CC, "NAME", 0, "TCP congestion control (the system's default)", 0},
     {"cpu", KEY_CPU, "N", 0, "run on this CPU only", 0},
@@ -72,6 +74,7 @@ static const struct number_option number_table[] = {
     {KEY_DURATION, 1, 3600000, offsetof(struct load_options, duration_ms)},
     {KEY_TIMEOUT, 1, 3600000, offsetof(struct load_options, timeout_ms)},
     {KEY_CPU, 0, CPU_SETSIZE - 1, offsetof(struct load_options, cpu)},
+    {KEY_MESSAGES, 1, INT32_MAX, offsetof(struct load_options, messages)},
     {KEY_REPLY, 1, LOAD_SIZE_MAX, offsetof(struct load_options, reply_size)},
     {KEY_RATE, 1, 1000, offsetof(struct load_options, rate_percent)},
     {KEY_SATURATE, 1, 3600000, offsetof(struct load_options, saturate_ms)},

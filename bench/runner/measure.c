@@ -254,6 +254,13 @@ static void note_statistics(struct sample *sample, const struct child *child)
 
 void server_stop(struct server *server, struct sample *sample)
 {
+    char text[16384];
+
+    server_stop_text(server, sample, text, sizeof(text));
+}
+
+void server_stop_text(struct server *server, struct sample *sample, char *text, size_t size)
+{
     struct child *child = &server->child;
 
     if (crashed(sample, child)) {
@@ -272,6 +279,7 @@ void server_stop(struct server *server, struct sample *sample)
     } else {
         note_statistics(sample, child);
     }
+    child_error_text(child, text, size);
     child_release(child);
 }
 

@@ -107,6 +107,9 @@ int server_start_at(struct server *server, const struct bench_options *options,
 int program_output(struct sample *sample, const struct command *command, int cpu, int limit_ms,
                    char *output, size_t size);
 
+/** server_stop_text() - the same, and what it wrote to standard error. */
+void server_stop_text(struct server *server, struct sample *sample, char *text, size_t size);
+
 /** load_command() - gyre-load against a server: port, watched process, times, congestion control. */
 int load_command(struct command *command, const struct bench_options *options,
                  const struct settings *settings, struct sample *sample,

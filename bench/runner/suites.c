@@ -7,8 +7,8 @@
 #include <string.h>
 
 static const struct suite *const suites[] = {
-    &suite_echo,    &suite_timers, &suite_post,  &suite_churn, &suite_udp,
-    &suite_latency, &suite_stream, &suite_proxy, &suite_http,  NULL,
+    &suite_echo,   &suite_timers, &suite_post, &suite_churn, &suite_udp,    &suite_latency,
+    &suite_stream, &suite_proxy,  &suite_idle, &suite_http,  &suite_counts, NULL,
 };
 
 const struct suite *suite_at(size_t index)

@@ -15,6 +15,8 @@ extern const struct suite suite_latency;
 extern const struct suite suite_stream;
 extern const struct suite suite_proxy;
 extern const struct suite suite_http;
+extern const struct suite suite_idle;
+extern const struct suite suite_counts;
 
 #define SUITES_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -1,0 +1,236 @@
+/*
+ * The counts suite: what noise cannot touch. System calls, those that found nothing, entries handed
+ * to io_uring, allocations, user-space instructions, each for one message.
+ *
+ * Each is the difference of two runs that differ by a known number of messages, so that start, end
+ * and connections cancel out. The server runs under a tracer (gyre-count), then under callgrind. Both
+ * slow it down, so that it always finds a message on every connection: what is counted is a server
+ * at saturation.
+ */
+#include "../runner/measure.h"
+#include "suites.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const struct contender contenders[] = {
+    {.name = "echo-epoll", .program = "echo-epoll"},
+    {.name = "echo-uring", .program = "echo-uring"},
+    {.name = "gyre-uring",
+     .program = "echo-server",
+     .arguments = {"--backend", "uring"},
+     .expect = "uring"},
+    {.name = "gyre-epoll",
+     .program = "echo-server",
+     .arguments = {"--backend", "epoll"},
+     .expect = "epoll"},
+    {.name = "libuv-try", .program = "echo-libuv", .arguments = {"--send", "try"}},
+    {.name = "libuv-write", .program = "echo-libuv", .arguments = {"--send", "write"}},
+    {.name = "libevent", .program = "echo-libevent"},
+    {.name = "libev", .program = "echo-libev"},
+    {.name = "asio-epoll", .program = "echo-asio"},
+    {.name = "asio-uring", .program = "echo-asio-uring"},
+};
+
+static const struct cell cells[] = {
+    {"64x1", IN_NORMAL | IN_FULL, {64, 1}},
+    {"64x64", IN_ALL, {64, 64}},
+    {"64x1000", IN_FULL, {64, 1000}},
+    {"16Kx64", IN_FULL, {16384, 64}},
+};
+
+/* Messages of the short run, for each connection, and by how many more the long one has. */
+#define SHORT_MESSAGES 20u
+#define MORE_MESSAGES  20000u
+
+static const struct figure figures[] = {
+    {"syscalls_per_message", "calls/m", 1, 4, "system calls of the server per message."},
+    {"eagains_per_message", "EAGAIN/m", 1, 4, "system calls that found nothing to do."},
+    {"sqes_per_message", "SQEs/m", 1, 3, "entries handed to io_uring."},
+    {"cqes_per_message", "CQEs/m", 1, 3, "completions taken from io_uring, as gyre counts them."},
+    {"allocations_per_message", "allocs/m", 1, 4, "calls of malloc and its kind."},
+    {"instructions_per_message", "instr/m", 1, 0, "user-space instructions (callgrind)."},
+};
+
+static const struct chart charts[] = {
+    {CHART_BARS, "System calls per message, 64 B x 64", "syscalls_per_message", NULL, "64x64",
+     "system calls", false, false},
+    {CHART_BARS, "Instructions per message, 64 B x 64", "instructions_per_message", NULL, "64x64",
+     "user-space instructions", false, false},
+    {CHART_BARS, "Allocations per message, 64 B x 64", "allocations_per_message", NULL, "64x64",
+     "allocations", false, false},
+};
+
+/* How the server is started: what stands before its command line. */
+enum tool { TOOL_TRACER, TOOL_CALLGRIND };
+
+static int begin(struct command *command, const struct bench_options *options,
+                 struct sample *sample, enum tool tool)
+{
+    static char preload[PATH_MAX];
+    struct command server;
+    struct command found;
+
+    if (command_init(&found, options, sample, "gyre-count-preload.so") < 0 ||
+        command_contender(&server, options, sample) < 0) {
+        return -1;
+    }
+    memcpy(preload, found.path, sizeof(preload));
+    if (tool == TOOL_TRACER) {
+        if (command_init(command, options, sample, "gyre-count") < 0) {
+            return -1;
+        }
+        command_add(command, preload);
+    } else {
+        if (external_command(command, sample, "valgrind") < 0) {
+            return -1;
+        }
+        command_add(command, "--tool=callgrind");
+        command_add(command, "--callgrind-out-file=/dev/null");
+    }
+    static char program[PATH_MAX];
+
+    memcpy(program, server.path, sizeof(program));
+    command_add(command, program);
+    command_add_all(command, server.argv + 1);
+    return 0;
+}
+
+/* One run. @text: gets what the server and its tool wrote to standard error. */
+static void run(const struct bench_options *options, struct sample *sample, enum tool tool,
+                uint32_t messages, char *text, size_t size)
+{
+    const struct settings settings = {.warmup_ms = 0, .duration_ms = 1000};
+    struct command command;
+    struct server server;
+
+    if (begin(&command, options, sample, tool) < 0 ||
+        server_start(&server, options, sample, &command, sample->contender->expect) < 0) {
+        return;
+    }
+    if (load_command(&command, options, &settings, sample, &server, "gyre-load") == 0) {
+        command_add(&command, "--cc");
+        command_add(&command, options->congestion);
+        command_add_number(&command, "--size", sample_parameter(sample, "size"));
+        command_add_number(&command, "--connections", sample_parameter(sample, "connections"));
+        command_add_number(&command, "--messages", messages);
+        json_t *load = load_run(options, &settings, sample, &command);
+
+        json_decref(load);
+    }
+    server_stop_text(&server, sample, text, size);
+}
+
+/* A number by its name, anywhere in the JSON lines of a text. */
+static bool find_number(const char *text, const char *object, const char *name, double *out)
+{
+    char key[64];
+    const char *at = strstr(text, object);
+
+    snprintf(key, sizeof(key), "\"%s\":", name);
+    at = at == NULL ? NULL : strstr(at, key);
+    if (at == NULL) {
+        return false;
+    }
+    *out = strtod(at + strlen(key), NULL);
+    return true;
+}
+
+static void difference(struct sample *sample, const char *figure, const char *texts[2],
+                       const char *object, const char *name)
+{
+    double few = 0.0;
+    double many = 0.0;
+
+    if (find_number(texts[0], object, name, &few) && find_number(texts[1], object, name, &many)) {
+        sample_figure(sample, figure, (many - few) / MORE_MESSAGES);
+    }
+}
+
+static bool instructions(const char *text, double *out)
+{
+    const char *at = strstr(text, "Collected : ");
+
+    if (at == NULL) {
+        return false;
+    }
+    *out = strtod(at + strlen("Collected : "), NULL);
+    return true;
+}
+
+static void count(const struct bench_options *options, struct sample *sample, enum tool tool)
+{
+    static char few_text[16384];
+    static char many_text[16384];
+    const char *texts[2] = {few_text, many_text};
+    const uint32_t few = SHORT_MESSAGES * sample_parameter(sample, "connections");
+    double few_instructions = 0.0;
+    double many_instructions = 0.0;
+
+    few_text[0] = '\0';
+    many_text[0] = '\0';
+    run(options, sample, tool, few, few_text, sizeof(few_text));
+    if (sample->outcome == OUTCOME_OK) {
+        run(options, sample, tool, few + MORE_MESSAGES, many_text, sizeof(many_text));
+    }
+    if (sample->outcome != OUTCOME_OK) {
+        return;
+    }
+    if (tool == TOOL_TRACER) {
+        difference(sample, "syscalls_per_message", texts, "{\"traced\"", "calls");
+        difference(sample, "eagains_per_message", texts, "{\"traced\"", "eagains");
+        difference(sample, "sqes_per_message", texts, "{\"traced\"", "submitted");
+        difference(sample, "allocations_per_message", texts, "{\"traced\"", "allocations");
+        difference(sample, "cqes_per_message", texts, "{\"turns\"", "cqes");
+    } else if (instructions(few_text, &few_instructions) &&
+               instructions(many_text, &many_instructions)) {
+        sample_figure(sample, "instructions_per_message",
+                      (many_instructions - few_instructions) / MORE_MESSAGES);
+    }
+}
+
+static void measure(const struct bench_options *options, const struct settings *settings,
+                    struct sample *sample)
+{
+    struct sample second = *sample;
+
+    (void)settings;
+    count(options, sample, TOOL_TRACER);
+    if (sample->outcome != OUTCOME_OK) {
+        return;
+    }
+    /* Without valgrind, or where it does not know a system call, the other counts stand. */
+    count(options, &second, TOOL_CALLGRIND);
+    sample_copy_figure(sample, "instructions_per_message", second.figures,
+                       "instructions_per_message", 1.0);
+    if (second.outcome == OUTCOME_INTERRUPTED) {
+        sample_fail(sample, OUTCOME_INTERRUPTED, "interrupted");
+    } else if (second.outcome != OUTCOME_OK) {
+        sample_detail(sample, "callgrind", json_string(second.text));
+    }
+    json_decref(second.figures);
+    json_decref(second.detail);
+}
+
+const struct suite suite_counts = {
+    .name = "counts",
+    .title = "what a message takes: system calls, entries, allocations, instructions",
+    .operation = "message",
+    .parameters = {"size", "connections"},
+    .contenders = contenders,
+    .contender_count = SUITES_COUNT(contenders),
+    .cells = cells,
+    .cell_count = SUITES_COUNT(cells),
+    .figures = figures,
+    .figure_count = SUITES_COUNT(figures),
+    .charts = charts,
+    .chart_count = SUITES_COUNT(charts),
+    .reference = "echo-epoll",
+    .notes =
+        "Differences of two runs with a known number of messages, under a tracer and under "
+        "callgrind, which make the server slow and so every turn a full one. Ratios are of system "
+        "calls.",
+    .settings = {{1, 1, 1}, {1, 1, 1}, {1, 1, 1}},
+    .share = 4,
+    .sample = measure,
+};
