@@ -94,10 +94,10 @@ static void post_stream(uint64_t end_ns)
 {
     uint64_t posted = 0;
 
-    while ((posted & 63) != 0 || clock_now_ns() < end_ns) {
+    do {
         wait_for_room(posted, POST_IN_FLIGHT_MAX);
         poster.post(posted++);
-    }
+    } while ((posted & 63) != 0 || clock_now_ns() < end_ns);
     shared.posted = posted;
 }
 
@@ -105,12 +105,12 @@ static void post_wakes(uint64_t end_ns)
 {
     uint64_t posted = 0;
 
-    while (clock_now_ns() < end_ns) {
+    do {
         pause_for(PAUSE_NS);
         shared.sent_ns = clock_now_ns();
         poster.post(posted++);
         wait_for_room(posted, 1);
-    }
+    } while (clock_now_ns() < end_ns);
     shared.posted = posted;
 }
 

@@ -230,6 +230,42 @@ static void write_data(struct plot *plot)
     }
 }
 
+/* 65536 is 64K in bytes, 100000 is 100K of anything. */
+static void short_number(long long value, char text[32])
+{
+    const long long unit = value % 1024 == 0 ? 1024 : 1000;
+
+    if (value >= unit * unit && value % (unit * unit) == 0) {
+        snprintf(text, 32, "%lldM", value / (unit * unit));
+    } else if (value >= unit && value % unit == 0) {
+        snprintf(text, 32, "%lldK", value / unit);
+    } else {
+        snprintf(text, 32, "%lld", value);
+    }
+}
+
+/* A tic at each value that was measured. gnuplot takes one that is named twice. */
+static void write_line_tics(const struct plot *plot)
+{
+    const json_t *cells = json_object_get(plot->suite, "cells");
+    const char *separator = "set xtics (";
+
+    for (size_t c = 0; c < json_array_size(cells); c++) {
+        const json_t *cell = json_array_get(cells, c);
+        const json_t *value =
+            json_object_get(json_object_get(cell, "parameters"), json_text(plot->chart, "x"));
+        char text[32];
+
+        if (has_fixed(cell, json_text(plot->chart, "fixed")) && json_is_integer(value)) {
+            short_number(json_integer_value(value), text);
+            fprintf(plot->script, "%s\"%s\" %lld", separator, text,
+                    (long long)json_integer_value(value));
+            separator = ", ";
+        }
+    }
+    fputs(")\n", plot->script);
+}
+
 /* "latency_p99.9_ns" is p99.9. */
 static void write_percentile_tics(const struct plot *plot)
 {
@@ -282,7 +318,8 @@ static void write_settings(const struct plot *plot, unsigned number)
         fputs("set yrange [0:*]\n", s);
     }
     if (strcmp(kind, "lines") == 0) {
-        fprintf(s, "set xlabel \"%s\"\nset xtics format '%%.10g'\n", json_text(plot->chart, "x"));
+        fprintf(s, "set xlabel \"%s\"\n", json_text(plot->chart, "x"));
+        write_line_tics(plot);
         if (json_is_true(json_object_get(plot->chart, "x_log"))) {
             fputs("set logscale x 2\n", s);
         }
@@ -307,17 +344,15 @@ static void write_plot(const struct plot *plot)
         if (!plot->drawn[i]) {
             continue;
         }
-        fprintf(plot->script, "%s$d%zu using 1:2 with ", separator, i);
+        fprintf(plot->script, "%s$d%zu using 1:2:3:4 with ", separator, i);
         if (bars) {
-            fprintf(plot->script, "boxes lc rgb '%s' title '%s'", colours[i % COUNT(colours)],
-                    name);
+            fprintf(plot->script, "boxerrorbars lc rgb '%s' title '%s'",
+                    colours[i % COUNT(colours)], name);
         } else {
-            fprintf(plot->script, "linespoints lc rgb '%s' lw %s pt %d ps 0.7 dt %d title '%s'",
+            fprintf(plot->script, "yerrorlines lc rgb '%s' lw %s pt %d ps 0.7 dt %d title '%s'",
                     colours[i % COUNT(colours)], ours ? "3" : "1.5", points[i % COUNT(points)],
                     i >= COUNT(colours) ? 2 : 1, name);
         }
-        fprintf(plot->script, ", $d%zu using 1:2:3:4 with yerrorbars lc rgb '%s' pt 0 notitle", i,
-                colours[i % COUNT(colours)]);
         separator = ", ";
     }
     fputc('\n', plot->script);

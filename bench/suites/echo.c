@@ -204,7 +204,7 @@ static void measure(const struct bench_options *options, const struct settings *
 
 const struct suite suite_echo = {
     .name = "echo",
-    .title = "echo servers: CPU time per message by size, connections and depth",
+    .title = "CPU time per message, by size, connections and depth",
     .operation = "message",
     .parameters = {"size", "connections", "depth"},
     .contenders = contenders,

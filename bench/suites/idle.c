@@ -101,7 +101,7 @@ static void measure(const struct bench_options *options, const struct settings *
 
 const struct suite suite_idle = {
     .name = "idle",
-    .title = "idle connections: memory, CPU time, and one busy among them",
+    .title = "memory and CPU time of idle connections, and one busy among them",
     .operation = "connection",
     .parameters = {"connections"},
     .contenders = contenders,

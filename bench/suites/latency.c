@@ -142,7 +142,7 @@ static void measure(const struct bench_options *options, const struct settings *
 
 const struct suite suite_latency = {
     .name = "latency",
-    .title = "latency: an open loop below saturation, and ping-pong",
+    .title = "an open loop below saturation, and ping-pong",
     .operation = "message",
     .parameters = {"size", "connections", "percent"},
     .contenders = contenders,

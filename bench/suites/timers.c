@@ -73,7 +73,7 @@ static void measure(const struct bench_options *options, const struct settings *
 
 const struct suite suite_timers = {
     .name = "timers",
-    .title = "timers: start, restart, stop, expire",
+    .title = "start, restart, stop, expire",
     .operation = "operation",
     .parameters = {"timers", "operation"},
     .contenders = contenders,

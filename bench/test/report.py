@@ -1,0 +1,248 @@
+#!/usr/bin/env python3
+"""The report is a page that stands alone, for every width, scheme and reader.
+
+    report.py GYRE_BENCH
+
+Measures something short, makes the report, and looks at the page: its structure always, and its
+layout and console in a headless Chromium where there is one (else those cases are skipped). TAP.
+"""
+
+import html.parser
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+WIDTHS = (360, 768, 1440)
+VOID = {"meta", "link", "br", "hr", "img"}
+
+
+class Page(html.parser.HTMLParser):
+    """What the cases ask about: nesting, ids, references, tables, drawings."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.wrong, self.ids, self.links = [], [], [], []
+        self.tables = self.captions = self.drawings = self.titles = self.scripts = 0
+        self.bare_headers = 0
+        self.outside = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.note(tag, found)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.note(tag, dict(attributes))
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def note(self, tag, found):
+        if "id" in found:
+            self.ids.append(found["id"])
+        for name in ("href", "xlink:href", "src"):
+            target = found.get(name, "")
+            if target.startswith("#"):
+                self.links.append(target[1:])
+            elif target and not target.startswith("data:"):
+                self.outside.append(target)
+        self.tables += tag == "table"
+        self.captions += tag == "caption"
+        self.drawings += tag == "svg" and found.get("role") == "img"
+        self.titles += tag == "title"
+        self.scripts += tag == "script"
+        self.bare_headers += tag == "th" and "scope" not in found
+
+
+class Browser:
+    """Chromium, spoken to through its debugging pipe: a JSON object, a zero byte."""
+
+    def __init__(self, path):
+        child_in, self.out = os.pipe()
+        self.back, child_out = os.pipe()
+        command = [path, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                   "--remote-debugging-pipe", "--user-data-dir=" + tempfile.mkdtemp(dir=WORK)]
+        keep = (child_in, child_out)
+
+        def redirect():
+            # Out of the way first: either may have the other's number.
+            high = [os.dup2(fd, 10 + n, inheritable=True) for n, fd in enumerate(keep)]
+            for n, fd in enumerate(high):
+                os.dup2(fd, 3 + n, inheritable=True)
+
+        self.process = subprocess.Popen(command, preexec_fn=redirect, close_fds=False,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for fd in keep:
+            os.close(fd)
+        self.number, self.buffer, self.events = 0, b"", []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = None
+        self.session = self.call("Target.attachToTarget", targetId=target,
+                                 flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(domain + ".enable")
+
+    def read(self):
+        while b"\0" not in self.buffer:
+            more = os.read(self.back, 65536)
+            if not more:
+                raise RuntimeError("the browser is gone")
+            self.buffer += more
+        message, self.buffer = self.buffer.split(b"\0", 1)
+        return json.loads(message)
+
+    def call(self, method, **parameters):
+        self.number += 1
+        request = {"id": self.number, "method": method, "params": parameters}
+        if getattr(self, "session", None):
+            request["sessionId"] = self.session
+        os.write(self.out, json.dumps(request).encode() + b"\0")
+        while True:
+            message = self.read()
+            if message.get("id") == self.number:
+                if "error" in message:
+                    raise RuntimeError(message["error"])
+                return message["result"]
+            self.events.append(message)
+
+    def evaluate(self, expression):
+        return self.call("Runtime.evaluate", expression=expression,
+                         returnByValue=True)["result"].get("value")
+
+    def open(self, url, width, scheme):
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900,
+                  deviceScaleFactor=1, mobile=False)
+        self.call("Emulation.setEmulatedMedia",
+                  features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.events = []
+        self.call("Page.navigate", url=url)
+        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+            self.events.append(self.read())
+        # Every table and legend open, as somebody would who reads it all.
+        self.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+
+    def complaints(self):
+        wanted = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+        return [event for event in self.events if event.get("method") in wanted]
+
+    def close(self):
+        os.close(self.out)
+        self.process.terminate()
+        self.process.wait(20)
+
+
+class Tap:
+    def __init__(self):
+        self.count, self.failed = 0, 0
+
+    def case(self, name, good, why=""):
+        self.count += 1
+        self.failed += not good
+        print("%s %d - %s%s" % ("ok" if good else "not ok", self.count, name,
+                                "" if good else "\n# " + str(why)[:2000]))
+
+    def skip(self, name, why):
+        self.count += 1
+        print("ok %d - %s # SKIP %s" % (self.count, name, why))
+
+
+def check_structure(tap, text, has_gnuplot):
+    page = Page(text)
+    tap.case("report_elements_are_nested", not page.wrong and not page.open,
+             page.wrong or page.open)
+    tap.case("report_ids_are_unique", len(page.ids) == len(set(page.ids)),
+             sorted({i for i in page.ids if page.ids.count(i) > 1}))
+    tap.case("report_links_lead_somewhere", set(page.links) <= set(page.ids),
+             set(page.links) - set(page.ids))
+    tap.case("report_needs_no_other_file", not page.outside and not page.scripts
+             and "@import" not in text and "url(" not in re.sub(r"url\(#", "", text),
+             page.outside)
+    tap.case("report_tables_are_labelled", page.tables > 3 and page.tables == page.captions
+             and page.bare_headers == 0, (page.tables, page.captions, page.bare_headers))
+    if has_gnuplot:
+        tap.case("report_drawings_have_names", page.drawings >= 2
+                 and page.titles > page.drawings, (page.drawings, page.titles))
+    else:
+        tap.skip("report_drawings_have_names", "no gnuplot")
+    tap.case("report_says_what_it_measured", "resolution" in text and "gyre-bench run" in text)
+
+
+def luminance(colour):
+    channels = [int(n) / 255 for n in re.findall(r"\d+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a, b):
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+COLOURS = """(() => {
+    const of = (selector, name) => {
+        const found = document.querySelector(selector);
+        return found ? getComputedStyle(found)[name] : null;
+    };
+    const back = of('body', 'backgroundColor');
+    return {back: back, ink: of('body', 'color'), muted: of('small', 'color'), link: of('a', 'color'),
+            text: of('svg [fill=black]', 'fill')};
+})()"""
+
+
+def check_layout(tap, url, chromium):
+    if not chromium:
+        for width in WIDTHS:
+            tap.skip("report_fits_%d_pixels" % width, "no chromium")
+        tap.skip("report_is_readable_light_and_dark", "no chromium")
+        return
+    browser = Browser(chromium)
+    for width in WIDTHS:
+        browser.open(url, width, "light")
+        wide = browser.evaluate("document.documentElement.scrollWidth")
+        tap.case("report_fits_%d_pixels" % width, wide <= width and not browser.complaints(),
+                 (wide, browser.complaints()))
+    backs, worst = set(), []
+    for scheme in ("light", "dark"):
+        browser.open(url, 1440, scheme)
+        found = browser.evaluate(COLOURS)
+        backs.add(found["back"])
+        worst += [(scheme, name, contrast(found["back"], colour)) for name, colour in found.items()
+                  if name != "back" and colour and contrast(found["back"], colour) < 4.5]
+    tap.case("report_is_readable_light_and_dark", len(backs) == 2 and not worst, (backs, worst))
+    browser.close()
+
+
+def main():
+    bench = sys.argv[1]
+    tap = Tap()
+    out = WORK + "/out"
+    run = subprocess.run([bench, "run", "timers", "post", "--quick", "--pairs", "5",
+                          "--duration-ms", "10", "--filter", "timers/restart-100K", "--filter", "post/",
+                          "--out", out], capture_output=True, text=True, timeout=120)
+    tap.case("run_for_the_report_succeeds", run.returncode == 0, run.stderr)
+    made = subprocess.run([bench, "report", out], capture_output=True, text=True, timeout=120)
+    tap.case("report_is_made", made.returncode == 0, made.stderr)
+    page = pathlib.Path(out, "report.html")
+    check_structure(tap, page.read_text(encoding="utf-8"), shutil.which("gnuplot"))
+    check_layout(tap, page.as_uri(), shutil.which("chromium"))
+    same = subprocess.run([bench, "compare", out, out], capture_output=True, text=True, timeout=60)
+    tap.case("compare_with_itself_finds_no_change",
+             same.returncode == 0 and ": 0 less, 0 more," in same.stdout, same.stdout)
+    none = subprocess.run([bench, "compare", out, WORK], capture_output=True, text=True, timeout=60)
+    tap.case("compare_without_results_is_refused", none.returncode == 2, none.stderr)
+    print("1..%d" % tap.count)
+    return 1 if tap.failed else 0
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="gyre-report-", ignore_cleanup_errors=True) as WORK:
+        sys.exit(main())
