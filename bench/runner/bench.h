@@ -73,6 +73,7 @@ struct bench_options {
     size_t suite_count;
     enum level level;
     struct settings settings; /* 0: the suite's own for the level */
+    uint32_t starved_percent; /* a load without its CPU for longer gives no number */
     uint32_t minutes;         /* for everything; 0: as long as it takes */
     int server_cpu;
     int load_cpu;

@@ -28,6 +28,7 @@ enum {
     KEY_SLEEP,
     KEY_MINUTES,
     KEY_RESUME,
+    KEY_STARVED,
 };
 
 static const struct argp_option run_options[] = {
@@ -44,6 +45,8 @@ static const struct argp_option run_options[] = {
     {"cc", KEY_CC, "NAME", 0, "TCP congestion control of both ends (reno)", 0},
     {"sleep", KEY_SLEEP, NULL, 0, "let the load generator sleep instead of spin when idle", 0},
     {"minutes", KEY_MINUTES, "N", 0, "begin no round of a suite that would not fit into this", 0},
+    {"starved-percent", KEY_STARVED, "N", 0,
+     "a load that was without its CPU for more of the window gives no number (50; 100: never)", 0},
     {"resume", KEY_RESUME, NULL, 0,
      "keep what DIR has of the same commit, programs and settings, measure the rest", 0},
     {"out", KEY_OUT, "DIR", 0, "where the results go (gyre-bench-results)", 0},
@@ -154,6 +157,9 @@ static error_t parse_run(int key, char *argument, struct argp_state *state)
     case KEY_DURATION:
         options->settings.duration_ms = parse_count(argument, 1, 600000, state);
         return 0;
+    case KEY_STARVED:
+        options->starved_percent = parse_count(argument, 1, 100, state);
+        return 0;
     case KEY_MINUTES:
         options->minutes = parse_count(argument, 1, 10000, state);
         return 0;
@@ -246,6 +252,7 @@ static int command_run(int argc, char **argv)
         .out_dir = "gyre-bench-results",
         .congestion = "reno",
         .spin = true,
+        .starved_percent = 50,
     };
 
     if (!locate_programs(&options) || !choose_cpus(&options)) {

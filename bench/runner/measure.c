@@ -22,9 +22,6 @@
 #define LOAD_STALL_MS    "5000"
 #define OUTPUT_MAX       65536
 
-/* A load that is kept from its CPU for more of the window measures whoever has the CPU. */
-#define STARVED_SHARE 0.5
-
 #define EXIT_WRONG_BYTES 3 /* of every load */
 
 void sample_fail(struct sample *sample, enum outcome outcome, const char *format, ...)
@@ -374,7 +371,8 @@ void server_figures(const struct bench_options *options, struct sample *sample, 
         json_number(load, "generator.delay_ns", &own);
         json_number(load, "server.delay_ns", &server);
         sample_figure(sample, "delay_share", (own > server ? own : server) / window);
-        if (own / window > STARVED_SHARE && options->server_cpu != options->load_cpu) {
+        if (100.0 * own / window > options->starved_percent &&
+            options->server_cpu != options->load_cpu) {
             sample_fail(sample, OUTCOME_STARVED,
                         "the load was without its CPU for %.0f %% of the time",
                         100.0 * own / window);

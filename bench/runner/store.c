@@ -166,7 +166,8 @@ static bool take_over(const struct bench_options *options, struct sample_list *l
     char key[20];
 
     sample_key(options, parsed, key);
-    if (!options->resume || strcmp(key, json_text(object, "key")) != 0) {
+    if (!options->resume || parsed->outcome == OUTCOME_STARVED ||
+        strcmp(key, json_text(object, "key")) != 0) {
         return false;
     }
     for (size_t i = 0; i < list->count; i++) {

@@ -20,10 +20,12 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PEERS_MAX   1100
 #define BUFFER_SIZE 65536
+#define SLOW_EVERY  32  /* pieces; looking at the clock is not free */
 #define FAULT_AT    200 /* pieces received, of all connections together */
 
 enum fault {
@@ -39,16 +41,19 @@ enum fault {
     FAULT_CLASH,   /* its port is taken */
     FAULT_GARBAGE, /* does not say where it listens */
     FAULT_BAD_END, /* exit status 9 on SIGTERM */
+    FAULT_SLOW,    /* uses more CPU time: "slow" and then by how many per cent, "slow10" */
     FAULT_COUNT,
 };
 
 static const char *const fault_names[FAULT_COUNT] = {
-    "none",   "flip",  "swap",   "surplus", "lose",    "close",
-    "starve", "crash", "refuse", "clash",   "garbage", "bad-end",
+    "none",  "flip",   "swap",  "surplus", "lose",    "close", "starve",
+    "crash", "refuse", "clash", "garbage", "bad-end", "slow",
 };
 
 struct stub {
     enum fault fault;
+    unsigned slow_percent;
+    uint64_t slow_from_ns;        /* CPU time when the last spin ended */
     struct pollfd fds[PEERS_MAX]; /* 0: signals, 1: listener, then the connections */
     nfds_t count;
     unsigned pieces;
@@ -60,14 +65,17 @@ struct stub {
     int held_fd;
 };
 
-static enum fault parse_fault(const char *program)
+static enum fault parse_fault(const char *program, unsigned *out_percent)
 {
     const char *text = getenv("BENCH_STUB");
     char wanted[64];
 
     for (int i = 0; text != NULL && i < FAULT_COUNT; i++) {
-        snprintf(wanted, sizeof(wanted), "%s:%s,", program, fault_names[i]);
-        if (strstr(text, wanted) != NULL) {
+        snprintf(wanted, sizeof(wanted), "%s:%s", program, fault_names[i]);
+        const char *at = strstr(text, wanted);
+
+        if (at != NULL) {
+            *out_percent = (unsigned)strtoul(at + strlen(wanted), NULL, 10);
             return (enum fault)i;
         }
     }
@@ -162,6 +170,28 @@ static void misbehave(struct stub *s, int fd, ssize_t n)
     }
 }
 
+static uint64_t cpu_now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/*
+ * Spins for so many per cent of the CPU time that everything since the last spin has used, whatever
+ * that is on this machine.
+ */
+static void slow_down(struct stub *s)
+{
+    const uint64_t now = cpu_now_ns();
+    const uint64_t end = now + (now - s->slow_from_ns) * s->slow_percent / 100;
+
+    while (cpu_now_ns() < end) {
+    }
+    s->slow_from_ns = cpu_now_ns();
+}
+
 /* Returns: false when the connection is over. */
 static bool serve(struct stub *s, nfds_t index)
 {
@@ -178,6 +208,9 @@ static bool serve(struct stub *s, nfds_t index)
         swap(s, fd, n);
     } else if (s->fault == FAULT_STARVE && index == 4) {
         return true;
+    } else if (s->fault == FAULT_SLOW && s->pieces % SLOW_EVERY == 0) {
+        send_all(fd, s->buffer, (size_t)n);
+        slow_down(s);
     } else if (s->fault != FAULT_NONE && s->pieces == FAULT_AT) {
         misbehave(s, fd, n);
     } else {
@@ -248,7 +281,7 @@ int main(int argc, char **argv)
 
     (void)argc;
     setrlimit(RLIMIT_CORE, &no_core);
-    s.fault = parse_fault(basename(argv[0]));
+    s.fault = parse_fault(basename(argv[0]), &s.slow_percent);
     s.fds[0] = (struct pollfd){.fd = open_signals(), .events = POLLIN};
     s.fds[1] = (struct pollfd){.fd = open_listener(0, &port), .events = POLLIN};
     s.count = 2;

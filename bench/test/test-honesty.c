@@ -13,6 +13,7 @@
 #include <jansson.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -262,15 +263,15 @@ static int suite_teardown(void **state)
  * Starts the runner on the cell 64x64; `exec` keeps the process id, and its progress comes
  * through the same pipe.
  */
-static void start_bench(const struct suite *suite, struct child *bench, const char *faults,
-                        const char *options)
+static void start_filtered(const struct suite *suite, struct child *bench, const char *faults,
+                           const char *filter, const char *options)
 {
     char command[PATH_MAX + 512];
     char environment[256];
 
     snprintf(command, sizeof(command),
-             "exec '%s' echo --servers-dir %s --out %s/out --filter echo/64x64/ %s", bench_path,
-             suite->directory, suite->directory, options);
+             "exec '%s' echo --servers-dir %s --out %s/out --filter echo/64x64/%s %s", bench_path,
+             suite->directory, suite->directory, filter, options);
     snprintf(environment, sizeof(environment), "BENCH_STUB=%s,", faults);
     const char *argv[] = {"/bin/sh", "-c", command, NULL};
     const struct child_spec spec = {
@@ -279,6 +280,12 @@ static void start_bench(const struct suite *suite, struct child *bench, const ch
         .cpu = -1,
     };
     assert_int_equal(child_spawn(bench, &spec), 0);
+}
+
+static void start_bench(const struct suite *suite, struct child *bench, const char *faults,
+                        const char *options)
+{
+    start_filtered(suite, bench, faults, "", options);
 }
 
 static void read_all(int fd, char *text, size_t size)
@@ -310,7 +317,8 @@ static void run_bench(struct suite *suite, const char *faults, const char *more)
     char options[256];
     struct child bench;
 
-    snprintf(options, sizeof(options), "--pairs 1 --warmup-ms 5 --duration-ms 20 %s", more);
+    snprintf(options, sizeof(options),
+             "--pairs 1 --warmup-ms 5 --duration-ms 20 --starved-percent 100 %s", more);
     start_bench(suite, &bench, faults, options);
     finish_bench(suite, &bench);
 }
@@ -534,6 +542,154 @@ static void bench_killed_leaves_no_process(void **state)
     assert_int_equal(orphans, 2);
 }
 
+/* ---- what the numbers say ---- */
+
+/* Runs a reference and one contender, both stubs, in so many pairs. Returns: the verdict. */
+static const char *verdict_of(struct suite *suite, const char *contender, const char *faults,
+                              unsigned pairs)
+{
+    char options[128];
+    struct child bench;
+
+    snprintf(options, sizeof(options),
+             "--pairs %u --warmup-ms 10 --duration-ms 40 --starved-percent 100", pairs);
+    start_filtered(suite, &bench, faults, contender, options);
+    json_decref(suite->results);
+    suite->results = NULL;
+    finish_bench(suite, &bench);
+    assert_int_equal(suite->status, 0);
+    return text_at(row(suite, contender), "verdict");
+}
+
+/*
+ * A spin of 10 % in its callback makes a server slower, and the runner says so. Where the machine is
+ * too restless to see that, more pairs follow, and then more of a spin: what is tested is that the
+ * verdict is right, not how quiet the machine is.
+ */
+static void bench_planted_slow_down_is_found(void **state)
+{
+    static const struct {
+        const char *faults;
+        unsigned pairs;
+    } attempts[] = {{"echo-uring:slow10", 11},
+                    {"echo-uring:slow10", 31},
+                    {"echo-uring:slow30", 31},
+                    {"echo-uring:slow100", 21}};
+    const char *verdict = "";
+
+    for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
+        verdict = verdict_of(*state, "echo-uring", attempts[i].faults, attempts[i].pairs);
+        assert_string_not_equal(verdict, "less");
+        if (strcmp(verdict, "more") == 0) {
+            print_message("found with %s, %u pairs\n", attempts[i].faults, attempts[i].pairs);
+            return;
+        }
+    }
+    fail_msg("the slow server is '%s'", verdict);
+}
+
+/* The same program under another name is level with it, and so is the reference with itself. */
+static void bench_same_program_is_level(void **state)
+{
+    struct suite *suite = *state;
+    const char *verdict = "";
+
+    for (unsigned pairs = 9; pairs <= 36; pairs *= 2) {
+        verdict = verdict_of(suite, "echo-uring", "", pairs);
+        const double same = median_at(cell(suite), "same");
+        const double resolution = json_number_value(json_object_get(cell(suite), "resolution"));
+
+        assert_true(same <= 1.0 + resolution + 1e-9 && same >= 1.0 - resolution - 1e-9);
+        if (strcmp(verdict, "level") == 0) {
+            return;
+        }
+    }
+    fail_msg("the same program is '%s'", verdict);
+}
+
+/* The second CPU that this process may use, where the runner puts its load; -1 without one. */
+static int second_cpu(void)
+{
+    cpu_set_t set;
+    int found = 0;
+
+    assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        found += CPU_ISSET((unsigned)cpu, &set);
+        if (found == 2) {
+            return cpu;
+        }
+    }
+    return -1;
+}
+
+static void bench_starved_load_is_no_number(void **state)
+{
+    const char *argv[] = {"/bin/sh", "-c", "while :; do :; done", NULL};
+    const struct child_spec spec = {.argv = (char *const *)(uintptr_t)argv, .cpu = second_cpu()};
+    struct suite *suite = *state;
+    struct child hogs[7];
+    struct child bench;
+
+    if (spec.cpu < 0) {
+        skip();
+    }
+    for (size_t i = 0; i < 7; i++) {
+        assert_int_equal(child_spawn(&hogs[i], &spec), 0);
+    }
+    start_bench(suite, &bench, "", "--pairs 1 --warmup-ms 5 --duration-ms 200");
+    finish_bench(suite, &bench);
+    for (size_t i = 0; i < 7; i++) {
+        child_stop(&hogs[i], PATIENCE_MS);
+        child_release(&hogs[i]);
+    }
+    assert_string_equal(text_at(row(suite, "gyre-uring"), "outcome"), "starved");
+    assert_null(json_object_get(row(suite, "gyre-uring"), "figures"));
+    assert_non_null(strstr(suite->out, "without its CPU"));
+}
+
+/* Lines of samples.jsonl, and a sum over its first @lines of them. */
+static size_t count_samples(const struct suite *suite, size_t lines, uint64_t *out_sum)
+{
+    char path[128];
+    size_t count = 0;
+    int c;
+
+    snprintf(path, sizeof(path), "%s/out/samples.jsonl", suite->directory);
+    FILE *file = fopen(path, "re");
+
+    assert_non_null(file);
+    *out_sum = 0;
+    while ((c = fgetc(file)) != EOF) {
+        *out_sum = count < lines ? *out_sum * 31 + (uint64_t)c : *out_sum;
+        count += c == '\n';
+    }
+    fclose(file);
+    return count;
+}
+
+static void bench_resumed_keeps_what_was_measured(void **state)
+{
+    struct suite *suite = *state;
+    uint64_t before = 0;
+    uint64_t after = 0;
+
+    run_bench(suite, "", "");
+    json_decref(suite->results);
+    const size_t once = count_samples(suite, SIZE_MAX, &before);
+
+    run_bench(suite, "", "--pairs 2 --resume");
+    json_decref(suite->results);
+    assert_int_equal(count_samples(suite, once, &after), 2 * once);
+    assert_true(before == after);
+    run_bench(suite, "", "--pairs 2 --resume --warmup-ms 6"); /* other settings: nothing holds */
+    json_decref(suite->results);
+    assert_int_equal(count_samples(suite, once, &after), 2 * once);
+    assert_true(before != after);
+    run_bench(suite, "", "");
+    assert_int_equal(count_samples(suite, once, &after), once);
+}
+
 static void bench_nothing_measured_is_a_failure(void **state)
 {
     struct suite *suite = *state;
@@ -601,6 +757,10 @@ int main(int argc, char **argv)
         SUITE_TEST(bench_unfit_reference_is_refused),
         SUITE_TEST(bench_interrupted_keeps_results_and_no_process),
         SUITE_TEST(bench_killed_leaves_no_process),
+        SUITE_TEST(bench_planted_slow_down_is_found),
+        SUITE_TEST(bench_same_program_is_level),
+        SUITE_TEST(bench_starved_load_is_no_number),
+        SUITE_TEST(bench_resumed_keeps_what_was_measured),
         SUITE_TEST(bench_nothing_measured_is_a_failure),
         SUITE_TEST(bench_filter_without_match_is_refused),
     };
