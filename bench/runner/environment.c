@@ -24,6 +24,10 @@
 #define BENCH_VERSION "unknown"
 #endif
 
+#ifndef BENCH_PEERS
+#define BENCH_PEERS ""
+#endif
+
 #define VULNERABILITIES "/sys/devices/system/cpu/vulnerabilities"
 
 static json_t *file_json(const char *path)
@@ -83,19 +87,37 @@ static json_t *mitigations_json(void)
     return all;
 }
 
+/* "name=version;..." as an object. */
+static json_t *peers_json(void)
+{
+    json_t *peers = json_object();
+    char list[] = BENCH_PEERS;
+    char *save = NULL;
+
+    for (char *pair = strtok_r(list, ";", &save); pair != NULL; pair = strtok_r(NULL, ";", &save)) {
+        char *equals = strchr(pair, '=');
+
+        if (equals != NULL) {
+            *equals = '\0';
+            json_object_set_new(peers, pair, json_string(equals + 1));
+        }
+    }
+    return peers;
+}
+
 json_t *environment_json(void)
 {
     struct utsname name;
 
     uname(&name);
-    return json_pack("{ss ss ss so so so so ss ss ss ss ss}", "kernel", name.release,
+    return json_pack("{ss ss ss so so so so ss so ss ss ss ss}", "kernel", name.release,
                      "kernel_build", name.version, "machine", name.machine, "cpu", cpu_json(),
                      "mitigations", mitigations_json(), "clocksource",
                      file_json("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
                      "default_congestion_control",
                      file_json("/proc/sys/net/ipv4/tcp_congestion_control"), "liburing",
-                     BENCH_LIBURING, "compiler", BENCH_COMPILER, "flags", BENCH_FLAGS, "version",
-                     BENCH_VERSION, "commit", BENCH_COMMIT);
+                     BENCH_LIBURING, "peers", peers_json(), "compiler", BENCH_COMPILER, "flags",
+                     BENCH_FLAGS, "version", BENCH_VERSION, "commit", BENCH_COMMIT);
 }
 
 const char *environment_commit(void)

@@ -104,6 +104,6 @@ const struct suite suite_churn = {
         "next measurement. Opening and closing cost the client more than the server, so the "
         "rate is the client's; the CPU time is not.",
     .settings = {{5, 100, 300}, {7, 100, 400}, {7, 60, 200}},
-    .share = 3,
+    .share = 2,
     .sample = measure,
 };

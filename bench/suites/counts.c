@@ -231,6 +231,6 @@ const struct suite suite_counts = {
         "callgrind, which make the server slow and so every turn a full one. Ratios are of system "
         "calls.",
     .settings = {{1, 1, 1}, {1, 1, 1}, {1, 1, 1}},
-    .share = 4,
+    .share = 3,
     .sample = measure,
 };

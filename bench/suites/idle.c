@@ -117,7 +117,7 @@ const struct suite suite_idle = {
         "Resident memory counts whole pages, and what the C library keeps for later. The kernel's "
         "slabs belong to the whole machine; what else it does meanwhile is in them.",
     .settings = {{1, 1, 100}, {3, 1, 300}, {3, 1, 300}},
-    .share = 3,
+    .share = 2,
     .takes_part = takes_part,
     .sample = measure,
 };

@@ -159,7 +159,7 @@ const struct suite suite_latency = {
         "ping-pong on one connection, service time of a closed loop whose load spins. -busy: the "
         "loop looks for work for 100 us before it sleeps.",
     .settings = {{5, 100, 400}, {7, 100, 600}, {7, 60, 300}},
-    .share = 6,
+    .share = 4,
     .takes_part = takes_part,
     .sample = measure,
 };

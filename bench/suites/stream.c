@@ -115,7 +115,7 @@ const struct suite suite_stream = {
         "request or an acknowledgement. What it sends is compared byte by byte; what it receives "
         "it drops.",
     .settings = {{5, 100, 300}, {7, 100, 400}, {5, 60, 200}},
-    .share = 3,
+    .share = 2,
     .saturating = true,
     .sample = measure,
 };

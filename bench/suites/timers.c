@@ -88,6 +88,6 @@ const struct suite suite_timers = {
     .notes = "Timeouts are whole milliseconds, 1 s to 60 s, in a scattered order. operation: 0 "
              "start, 1 restart, 2 stop, 3 expire.",
     .settings = {{5, 1, 100}, {7, 1, 200}, {5, 1, 150}},
-    .share = 4,
+    .share = 5,
     .sample = measure,
 };

@@ -99,7 +99,7 @@ const struct suite suite_udp = {
         "Every server has one socket; a flow is a socket of the load. More than one datagram in a "
         "hundred lost gives no number.",
     .settings = {{5, 100, 300}, {7, 100, 400}, {7, 60, 200}},
-    .share = 2,
+    .share = 1,
     .saturating = true,
     .sample = measure,
 };
