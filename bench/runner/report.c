@@ -103,7 +103,10 @@ static void put_object_rows(struct report *r, const json_t *object, const char *
 
         snprintf(name, sizeof(name), "%s%s", prefix, key);
         if (json_is_object(value) && json_object_size(value) > 0) {
-            put_object_rows(r, value, name[0] == '\0' ? "" : strcat(name, " "));
+            char inner[100];
+
+            snprintf(inner, sizeof(inner), "%s ", name);
+            put_object_rows(r, value, inner);
             continue;
         }
         put(r, "<tr><th scope=\"row\">");
