@@ -99,6 +99,21 @@ static void add_suite(struct bench_options *options, const char *name, struct ar
     }
 }
 
+/* One that is in some cells only, for few rounds, is nothing to compare with. */
+static bool is_reference(const struct bench_options *options, const char *name)
+{
+    for (size_t s = 0; s < options->suite_count; s++) {
+        for (size_t i = 0; i < options->suites[s]->contender_count; i++) {
+            const struct contender *contender = &options->suites[s]->contenders[i];
+
+            if (strcmp(contender->name, name) == 0 && !contender->slow) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* Tests put servers of their own into one directory. */
 static void set_servers_dir(struct bench_options *options, const char *directory)
 {
@@ -169,6 +184,10 @@ static error_t parse_run(int key, char *argument, struct argp_state *state)
     case ARGP_KEY_END:
         if (options->suite_count == 0) {
             argp_error(state, "name a suite, or all; see gyre-bench list");
+        }
+        if (options->reference != NULL && !is_reference(options, options->reference)) {
+            argp_error(state, "'%s' is no contender to compare with; see gyre-bench list",
+                       options->reference);
         }
         return 0;
     default:

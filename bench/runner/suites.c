@@ -41,7 +41,8 @@ struct settings suite_settings(const struct bench_options *options, const struct
 const char *suite_reference(const struct bench_options *options, const struct suite *suite)
 {
     for (size_t i = 0; options->reference != NULL && i < suite->contender_count; i++) {
-        if (strcmp(suite->contenders[i].name, options->reference) == 0) {
+        if (strcmp(suite->contenders[i].name, options->reference) == 0 &&
+            !suite->contenders[i].slow) {
             return options->reference;
         }
     }
