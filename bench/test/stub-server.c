@@ -25,6 +25,8 @@
 
 #define PEERS_MAX   1100
 #define BUFFER_SIZE 65536
+#define PAUSE_EVERY 1000
+#define PAUSE_MS    20
 #define SLOW_EVERY  32  /* pieces; looking at the clock is not free */
 #define FAULT_AT    200 /* pieces received, of all connections together */
 
@@ -42,12 +44,13 @@ enum fault {
     FAULT_GARBAGE, /* does not say where it listens */
     FAULT_BAD_END, /* exit status 9 on SIGTERM */
     FAULT_SLOW,    /* uses more CPU time: "slow" and then by how many per cent, "slow10" */
+    FAULT_PAUSE,   /* now and then it sleeps for PAUSE_MS */
     FAULT_COUNT,
 };
 
 static const char *const fault_names[FAULT_COUNT] = {
     "none",  "flip",   "swap",  "surplus", "lose",    "close", "starve",
-    "crash", "refuse", "clash", "garbage", "bad-end", "slow",
+    "crash", "refuse", "clash", "garbage", "bad-end", "slow",  "pause",
 };
 
 struct stub {
@@ -211,6 +214,9 @@ static bool serve(struct stub *s, nfds_t index)
     } else if (s->fault == FAULT_SLOW && s->pieces % SLOW_EVERY == 0) {
         send_all(fd, s->buffer, (size_t)n);
         slow_down(s);
+    } else if (s->fault == FAULT_PAUSE && s->pieces % PAUSE_EVERY == 0) {
+        poll(NULL, 0, PAUSE_MS);
+        send_all(fd, s->buffer, (size_t)n);
     } else if (s->fault != FAULT_NONE && s->pieces == FAULT_AT) {
         misbehave(s, fd, n);
     } else {

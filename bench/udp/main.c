@@ -32,6 +32,7 @@
 struct flow {
     uint64_t first;       /* number of the oldest datagram under way */
     uint64_t next;        /* number of the next to send */
+    uint64_t given_up;    /* numbers below it were, some of them */
     uint64_t progress_ns; /* when anything came back last */
     uint32_t under_way;
     int fd;
@@ -132,10 +133,10 @@ static void take(struct flow *flow, const uint8_t *data, uint32_t len)
         source_fail(SOURCE_WRONG_BYTES, "flow %u: %u bytes came back that were never sent",
                     flow_index(flow), len);
     }
-    if (number < flow->first) {
-        return; /* given up before */
+    if (number < flow->given_up) {
+        return; /* too late */
     }
-    if (load.came[place(flow, number)] != 0) {
+    if (number < flow->first || load.came[place(flow, number)] != 0) {
         source_fail(SOURCE_WRONG_BYTES, "flow %u: datagram %llu came back twice", flow_index(flow),
                     (unsigned long long)number);
     }
@@ -181,6 +182,7 @@ static void give_up(struct flow *flow, uint64_t now)
     load.under_way -= flow->under_way;
     flow->under_way = 0;
     flow->first = flow->next;
+    flow->given_up = flow->next;
     flow->progress_ns = now;
     send_up_to_depth(flow);
 }
