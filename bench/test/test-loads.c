@@ -328,7 +328,7 @@ static void udp_says_what_is_wrong(void **state)
     expect_udp(UDP_FLIP, options, 3, "wrong-bytes");
     expect_udp(UDP_TWICE, options, 3, "wrong-bytes");
     expect_udp(UDP_LOSE_MANY, options, 4, "connection-lost");
-    expect_udp(UDP_SWALLOW, options, 6, "stalled");
+    expect_udp(UDP_SWALLOW, options, 4, "connection-lost");
 }
 
 static void udp_counts_what_was_lost(void **state)
