@@ -371,25 +371,42 @@ static void received(struct gyre_stream *stream, const struct gyre_lease *lease)
     }
 }
 
+/* A send is with the kernel, or its result was not looked at, and the connection is closed already:
+ * not by our own end, which would come behind the send. */
+static int died_while_sending(const struct gyre_stream *stream)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+
+    if (stream->flow == NULL || stream->flow->sending == 0) {
+        return 0;
+    }
+    stream->fd.loop->stats.syscalls++;
+    return gyre__sys_getsockopt(stream->fd.number, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+           info.tcpi_state == TCP_CLOSE;
+}
+
 /*
  * A socket tells its error once. If a send got it, the receive says 0, as if the peer had ended in
  * order. Linux says EPIPE to the send only if the peer's end came before the reset; so that is an
  * end, and ECONNRESET is none. A send that was cut short may have swallowed the error, so behind it
- * nothing is an end: neither with EPIPE of the next send, nor before that (tcp(7); tcp_reset() in
- * Linux).
+ * nothing is an end: neither with EPIPE of the next send, nor before that; nor is it while a send is
+ * under way that will turn out to be (tcp(7); tcp_reset() in Linux).
  */
 static void note_end(struct gyre_stream *stream, int32_t res)
 {
-    const int is_swallowed =
-        (stream->error == 0 || stream->error == -EPIPE) && (stream->flags & GYRE__STREAM_SHORT);
+    const int told = stream->error != 0 && stream->error != -EPIPE;
+    const int tcp = (stream->fd.flags & GYRE__FD_TCP) != 0;
 
     stream->flags |= GYRE__STREAM_ENDED;
+    if (told) {
+        return;
+    }
     if (res < 0) {
-        stream->error =
-            stream->error == 0 || stream->error == -EPIPE ? (int16_t)res : stream->error;
-    } else if (is_swallowed && (stream->fd.flags & GYRE__FD_TCP)) {
+        stream->error = (int16_t)res;
+    } else if (tcp && ((stream->flags & GYRE__STREAM_SHORT) || died_while_sending(stream))) {
         stream->error = -ECONNRESET;
-    } else if (stream->error == 0 || stream->error == -EPIPE) {
+    } else {
         stream->flags |= GYRE__STREAM_FIN;
     }
 }
