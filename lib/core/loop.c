@@ -36,8 +36,11 @@ enum {
     READY_BUDGET = 1024,  /* callbacks of ready operations per turn */
     TIMER_BUDGET = 1024,  /* timers per turn */
     POST_BUDGET = 1024,   /* posts per turn, and returns */
+    BATCH_NS = 500,       /* between batches of posts */
+    BATCH_PAUSE = 32,     /* about as long */
+    DOZE_NS = 100000,     /* see post.c */
     DISPATCH_TURNS = 8,   /* turns of one gyre_loop_dispatch(): mostly one, two to submit */
-    DEFAULT_POSTS = 4096, /* 96 KiB */
+    DEFAULT_POSTS = 4096, /* 64 KiB */
     POSTS_MAX = 1u << 20,
     SQ_LEAST = 8,
     SQ_MOST = 32768, /* the kernel's own */
@@ -275,6 +278,24 @@ static int busy_poll(struct gyre_loop *loop, uint64_t deadline_ns)
     return 0;
 }
 
+/* From here on posts wake the loop. Until when it may sleep, @deadline_ns at the latest. */
+static uint64_t fall_asleep(struct gyre_loop *loop, uint64_t deadline_ns)
+{
+    const enum gyre__posts_sleep how =
+        deadline_ns != 0 ? gyre__posts_sleep(&loop->posts) : GYRE__POSTS_THERE;
+    uint64_t doze_end;
+
+    switch (how) {
+    case GYRE__POSTS_ASLEEP:
+        return deadline_ns;
+    case GYRE__POSTS_DOZE:
+        doze_end = gyre__clock_now() + DOZE_NS;
+        return doze_end < deadline_ns ? doze_end : deadline_ns;
+    default:
+        return 0;
+    }
+}
+
 static int sleep_or_poll(struct gyre_loop *loop, uint64_t deadline_ns)
 {
     int rc;
@@ -286,9 +307,7 @@ static int sleep_or_poll(struct gyre_loop *loop, uint64_t deadline_ns)
         }
         deadline_ns = busy_poll(loop, deadline_ns) ? 0 : deadline_ns;
     }
-    if (deadline_ns != 0 && !gyre__posts_sleep(&loop->posts)) {
-        deadline_ns = 0;
-    }
+    deadline_ns = fall_asleep(loop, deadline_ns);
     loop->stats.waits += deadline_ns != 0;
     rc = loop->backend->wait(loop, deadline_ns);
     gyre__posts_awake(&loop->posts);
@@ -323,12 +342,34 @@ static void fire(struct gyre_link *due)
     }
 }
 
+/* Posts are taken in batches that keep a small distance. A loop that takes each one of a stream as it
+ * comes has both threads wait for the same cache lines, and each post costs several times as much. */
+static size_t gather_posts(struct gyre_loop *loop)
+{
+    const size_t count = gyre__posts_count(&loop->posts);
+    const int stream = loop->now_ns - loop->posts_ns < BATCH_NS;
+
+    if (count == 0) {
+        return 0;
+    }
+    loop->posts_ns = loop->now_ns;
+    if (!stream) {
+        return count;
+    }
+    for (int i = 0; i < BATCH_PAUSE; i++) {
+        gyre__sys_relax();
+    }
+    return gyre__posts_count(&loop->posts);
+}
+
 static void run_posts(struct gyre_loop *loop)
 {
+    size_t count = gather_posts(loop);
     gyre_post_fn fn;
     void *data;
 
-    for (int i = 0; i < POST_BUDGET && gyre__posts_pop(&loop->posts, &fn, &data); i++) {
+    count = count < POST_BUDGET ? count : POST_BUDGET;
+    for (; count > 0 && gyre__posts_pop(&loop->posts, &fn, &data); count--) {
         loop->stats.posts++;
         fn(loop, data);
     }
@@ -403,17 +444,23 @@ size_t gyre_loop_alive(const struct gyre_loop *loop)
            loop->refs + loop->away + gyre__posts_count(&loop->posts);
 }
 
+/* Asks the queue of posts last: other threads write there. */
+static int is_alive(const struct gyre_loop *loop)
+{
+    return loop->refs > 0 || loop->active_ops > loop->background_ops || gyre_loop_alive(loop) > 0;
+}
+
 static int run(struct gyre_loop *loop, enum gyre_run_mode mode)
 {
     int rc = 0;
 
     do {
-        const int may_wait = mode != GYRE_RUN_NOWAIT && gyre_loop_alive(loop) > 0;
+        const int alive = is_alive(loop);
 
-        if (mode == GYRE_RUN_DEFAULT && (loop->stopping || gyre_loop_alive(loop) == 0)) {
+        if (mode == GYRE_RUN_DEFAULT && (loop->stopping || !alive)) {
             break;
         }
-        rc = turn(loop, may_wait);
+        rc = turn(loop, alive && mode != GYRE_RUN_NOWAIT);
     } while (rc == 0 && mode == GYRE_RUN_DEFAULT);
     loop->stopping = 0;
     return rc < 0 ? rc : gyre_loop_alive(loop) > 0;
@@ -491,16 +538,16 @@ int gyre_loop_post(struct gyre_loop *loop, gyre_post_fn fn, void *data)
         return GYRE_EFORK;
     }
     rc = gyre__posts_push(&loop->posts, fn, data);
-    if (rc == 0 && gyre__posts_claim_wake(&loop->posts)) {
-        gyre_loop_wake(loop);
+    if (rc <= 0) {
+        return rc;
     }
-    return rc;
+    gyre_loop_wake(loop);
+    return 0;
 }
 
 void gyre__loop_return(struct gyre_loop *loop, struct gyre_return *back)
 {
-    gyre__posts_return(&loop->posts, back);
-    if (gyre__posts_claim_wake(&loop->posts)) {
+    if (gyre__posts_return(&loop->posts, back)) {
         gyre_loop_wake(loop);
     }
 }
@@ -571,9 +618,8 @@ int gyre_loop_fd(struct gyre_loop *loop)
  * readable. */
 static void settle(struct gyre_loop *loop)
 {
-    const int idle =
-        !has_work(loop) && !loop->backend->peek(loop) && gyre__posts_sleep(&loop->posts);
-    const uint64_t first = idle ? gyre__wheel_next(&loop->wheel) : 1;
+    const int idle = !has_work(loop) && !loop->backend->peek(loop);
+    const uint64_t first = fall_asleep(loop, idle ? gyre__wheel_next(&loop->wheel) : 0);
     const uint64_t next = first == 0 ? 1 : first; /* 0 would disarm */
     const struct itimerspec when = {
         .it_value.tv_sec = next == UINT64_MAX ? 0 : (time_t)(next / GYRE_SEC),

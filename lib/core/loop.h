@@ -60,6 +60,7 @@ struct gyre_loop {
     struct gyre_op wake_op;
     struct gyre_alarm wake_again; /* when it is started again, if it failed */
     struct gyre__posts posts;
+    uint64_t posts_ns; /* when the last batch of them was run */
     struct gyre__wheel wheel;
     struct gyre__passed_in passed;
     struct gyre__net *net; /* what the net layer keeps for this loop; made when first needed */

@@ -1,32 +1,49 @@
 /*
- * A bounded queue of many producers and one consumer: a ring of cells, each with a sequence number
- * that says whose turn it is. A producer claims a position by moving the tail, fills the cell and
- * publishes it by setting its sequence to position + 1; the consumer takes it and sets the sequence
- * to position + capacity, the producer's turn of the next round.
+ * A bounded queue of many producers and one consumer: a ring of cells. A producer claims a position
+ * by moving the tail, fills the cell and publishes it by its function, which is NULL while the cell
+ * is free; the consumer takes it, sets it to NULL and moves the head, which gives the cell back.
  *
- *     cell.sequence:  p --claimed, filled--> p + 1 --taken--> p + capacity
+ * The tail is one word: the position, and two bits about it. So claiming, closing and going to sleep
+ * are decided by the same atomic step, the only one that a post takes:
  *
- * Closing sets the highest bit of the tail, so that claiming and closing are decided by one atomic
- * word: a post is either accepted before the close, and runs, or refused after it.
+ *     CLOSED   a post is either accepted before the close, and runs, or refused after it
+ *     ASLEEP   whoever claims a position clears it, and the one that finds it set wakes the loop: a
+ *              burst of posts costs one system call, and none while the loop is awake
+ *
+ * Producers compare the tail with `limit`, the end of what they know to be free, and look at the
+ * head only there: the line that the loop writes with each post stays with the loop.
+ *
+ * A post that is claimed and not yet published, when the loop goes to sleep, will wake nobody. Its
+ * thread is between two stores, so the loop gives it a moment; but it may have been stopped there,
+ * and a loop does not spin: it sleeps for a short while, and looks again.
  *
  * Beside it, returns: what the loop gave to another thread and gets back. The giver cannot be told
  * that the queue is full, and need not be: each return brings its own link, so they are a stack
- * without limit, which the loop takes whole and turns round.
- *
- * Sleeping: the loop sets `asleep`, then looks at the queue again; a producer publishes, then looks
- * at `asleep`. Both sides need their store to be visible before their load (a store-load order,
- * which only sequential consistency gives), else each could miss the other and the loop would sleep
- * on a post. The producer that finds the flag set clears it and is the one that wakes the loop, so
- * that a burst of posts costs one system call, and none while the loop is awake.
+ * without limit, which the loop takes whole and turns round. Here the store (of the stack) and the
+ * load (of ASLEEP) are of two words, and both sides need theirs in this order for all to see: they
+ * are sequentially consistent.
  */
 #include "core/post.h"
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/sys.h"
 
 #include <errno.h>
 
-#define CLOSED (UINT64_C(1) << 63)
+#define CLOSED   UINT64_C(1)
+#define ASLEEP   UINT64_C(2)
+#define POSITION UINT64_C(4) /* the unit of positions in the tail */
+
+enum {
+    FILL_LOOKS = 64,    /* a microsecond or so */
+    PREFETCH_CELLS = 8, /* two cache lines ahead */
+};
+
+static uint64_t position_of(uint64_t tail)
+{
+    return tail / POSITION;
+}
 
 int gyre__posts_init(struct gyre__posts *posts, uint32_t capacity)
 {
@@ -36,14 +53,14 @@ int gyre__posts_init(struct gyre__posts *posts, uint32_t capacity)
         return -ENOMEM;
     }
     posts->mask = capacity - 1;
-    posts->head = 0;
     posts->arrived = NULL;
-    atomic_init(&posts->returns, NULL);
     for (uint64_t i = 0; i < capacity; i++) {
-        atomic_init(&posts->ring[i].sequence, i);
+        atomic_init(&posts->ring[i].fn, NULL);
     }
+    atomic_init(&posts->head, 0);
+    atomic_init(&posts->returns, NULL);
+    atomic_init(&posts->limit, capacity);
     atomic_init(&posts->tail, 0);
-    atomic_init(&posts->asleep, 0);
     return 0;
 }
 
@@ -53,84 +70,84 @@ void gyre__posts_fini(struct gyre__posts *posts)
     posts->ring = NULL;
 }
 
-/* Returns the cell of the claimed position, or NULL with the error in *out_error. */
-static struct gyre__post *claim(struct gyre__posts *posts, uint64_t *out_position, int *out_error)
+/* ---- producers ---- */
+
+/* Acquire, twice: what the consumer did to a cell was done before it gave the cell back. */
+static int has_room(struct gyre__posts *posts, uint64_t position)
 {
-    uint64_t tail = atomic_load_explicit(&posts->tail, memory_order_relaxed);
+    uint64_t limit = atomic_load_explicit(&posts->limit, memory_order_acquire);
 
-    for (;;) {
-        struct gyre__post *cell = &posts->ring[tail & posts->mask];
-        /* Acquire: what the consumer read from the cell was read before it gave the cell back. */
-        const uint64_t sequence = atomic_load_explicit(&cell->sequence, memory_order_acquire);
-
-        if (tail & CLOSED) {
-            *out_error = -ESHUTDOWN;
-            return NULL;
-        }
-        if (sequence == tail) {
-            /* Relaxed: the cell's sequence publishes, the tail only counts. */
-            if (atomic_compare_exchange_weak_explicit(&posts->tail, &tail, tail + 1,
-                                                      memory_order_relaxed, memory_order_relaxed)) {
-                *out_position = tail;
-                return cell;
-            }
-        } else if (sequence < tail) {
-            *out_error = -ENOBUFS; /* still holds the post of the round before */
-            return NULL;
-        } else {
-            tail = atomic_load_explicit(&posts->tail, memory_order_relaxed);
-        }
+    if (position >= limit) {
+        limit = atomic_load_explicit(&posts->head, memory_order_acquire) + posts->mask + 1;
+        atomic_store_explicit(&posts->limit, limit, memory_order_release);
     }
+    return position < limit;
 }
 
 int gyre__posts_push(struct gyre__posts *posts, gyre_post_fn fn, void *data)
 {
-    uint64_t position = 0;
-    int error = 0;
-    struct gyre__post *cell = claim(posts, &position, &error);
+    uint64_t tail = atomic_load_explicit(&posts->tail, memory_order_relaxed);
+    struct gyre__post *cell;
 
-    if (cell == NULL) {
-        return error;
-    }
-    cell->fn = fn;
+    do {
+        if (tail & CLOSED) {
+            return -ESHUTDOWN;
+        }
+        if (!has_room(posts, position_of(tail))) {
+            return -ENOBUFS;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&posts->tail, &tail,
+                                                    (tail & ~ASLEEP) + POSITION,
+                                                    memory_order_seq_cst, memory_order_relaxed));
+    cell = &posts->ring[position_of(tail) & posts->mask];
     cell->data = data;
-    /* Release: fn and data before the number that lets the consumer read them. */
-    atomic_store_explicit(&cell->sequence, position + 1, memory_order_release);
-    return 0;
+    /* Release: the data before the function that lets the consumer read it. */
+    atomic_store_explicit(&cell->fn, fn, memory_order_release);
+    __builtin_prefetch(&posts->ring[(position_of(tail) + PREFETCH_CELLS) & posts->mask], 1);
+    return (tail & ASLEEP) != 0;
 }
 
-static int post_filled(const struct gyre__posts *posts)
+int gyre__posts_return(struct gyre__posts *posts, struct gyre_return *back)
 {
-    const struct gyre__post *cell = &posts->ring[posts->head & posts->mask];
+    struct gyre_return *newest = atomic_load_explicit(&posts->returns, memory_order_relaxed);
 
-    return atomic_load_explicit(&cell->sequence, memory_order_acquire) == posts->head + 1;
+    /* What was written to the object comes before it. Only the loop removes, and then all, so that
+     * an equal pointer means an equal stack. */
+    do {
+        back->next = newest;
+    } while (!atomic_compare_exchange_weak_explicit(&posts->returns, &newest, back,
+                                                    memory_order_seq_cst, memory_order_relaxed));
+    return (atomic_load(&posts->tail) & ASLEEP) != 0 &&
+           (atomic_fetch_and(&posts->tail, ~ASLEEP) & ASLEEP) != 0;
+}
+
+void gyre__posts_close(struct gyre__posts *posts)
+{
+    atomic_fetch_or_explicit(&posts->tail, CLOSED, memory_order_relaxed);
+}
+
+/* ---- the loop ---- */
+
+/* Written by the loop alone, so that it may be read without order. */
+static uint64_t head_of(const struct gyre__posts *posts)
+{
+    return atomic_load_explicit(&posts->head, memory_order_relaxed);
 }
 
 int gyre__posts_pop(struct gyre__posts *posts, gyre_post_fn *out_fn, void **out_data)
 {
-    struct gyre__post *cell = &posts->ring[posts->head & posts->mask];
+    const uint64_t head = head_of(posts);
+    struct gyre__post *cell = &posts->ring[head & posts->mask];
 
-    if (!post_filled(posts)) {
+    *out_fn = atomic_load_explicit(&cell->fn, memory_order_acquire);
+    if (*out_fn == NULL) {
         return 0;
     }
-    *out_fn = cell->fn;
     *out_data = cell->data;
-    /* Release: our reads of the cell end before a producer may fill it again. */
-    atomic_store_explicit(&cell->sequence, posts->head + posts->mask + 1, memory_order_release);
-    posts->head++;
+    atomic_store_explicit(&cell->fn, NULL, memory_order_relaxed);
+    /* Release: all of this before a producer may fill the cell again. */
+    atomic_store_explicit(&posts->head, head + 1, memory_order_release);
     return 1;
-}
-
-void gyre__posts_return(struct gyre__posts *posts, struct gyre_return *back)
-{
-    struct gyre_return *newest = atomic_load_explicit(&posts->returns, memory_order_relaxed);
-
-    /* Release: what was written to the object before the loop reads it. Only the loop removes, and
-     * then all, so that an equal pointer means an equal stack. */
-    do {
-        back->next = newest;
-    } while (!atomic_compare_exchange_weak_explicit(&posts->returns, &newest, back,
-                                                    memory_order_release, memory_order_relaxed));
 }
 
 struct gyre_return *gyre__posts_arrival(struct gyre__posts *posts)
@@ -153,46 +170,44 @@ struct gyre_return *gyre__posts_arrival(struct gyre__posts *posts)
     return first;
 }
 
+static int post_filled(const struct gyre__posts *posts)
+{
+    return atomic_load_explicit(&posts->ring[head_of(posts) & posts->mask].fn,
+                                memory_order_relaxed) != NULL;
+}
+
 int gyre__posts_pending(const struct gyre__posts *posts)
 {
-    return post_filled(posts) || posts->arrived != NULL ||
-           atomic_load_explicit(&posts->returns, memory_order_relaxed) != NULL;
+    return post_filled(posts) || posts->arrived != NULL || atomic_load(&posts->returns) != NULL;
 }
 
 size_t gyre__posts_count(const struct gyre__posts *posts)
 {
-    const uint64_t tail = atomic_load_explicit(&posts->tail, memory_order_relaxed) & ~CLOSED;
-
-    return (size_t)(tail - posts->head);
+    return (size_t)(position_of(atomic_load_explicit(&posts->tail, memory_order_relaxed)) -
+                    head_of(posts));
 }
 
-void gyre__posts_close(struct gyre__posts *posts)
+enum gyre__posts_sleep gyre__posts_sleep(struct gyre__posts *posts)
 {
-    atomic_fetch_or_explicit(&posts->tail, CLOSED, memory_order_relaxed);
-}
+    const uint64_t tail = atomic_fetch_or(&posts->tail, ASLEEP);
 
-int gyre__posts_claim_wake(struct gyre__posts *posts)
-{
-    atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&posts->asleep, memory_order_relaxed) == 0) {
-        return 0;
+    for (int i = 0; !gyre__posts_pending(posts); i++) {
+        if (position_of(tail) == head_of(posts)) {
+            return GYRE__POSTS_ASLEEP;
+        }
+        if (i == FILL_LOOKS) {
+            return GYRE__POSTS_DOZE;
+        }
+        gyre__sys_relax();
     }
-    return atomic_exchange(&posts->asleep, 0) == 1;
-}
-
-int gyre__posts_sleep(struct gyre__posts *posts)
-{
-    atomic_store(&posts->asleep, 1);
-    atomic_thread_fence(memory_order_seq_cst);
-    if (gyre__posts_pending(posts)) {
-        gyre__posts_awake(posts);
-        return 0;
-    }
-    return 1;
+    gyre__posts_awake(posts);
+    return GYRE__POSTS_THERE;
 }
 
 void gyre__posts_awake(struct gyre__posts *posts)
 {
-    /* Relaxed: a producer that still sees 1 wakes us for nothing, which is harmless. */
-    atomic_store_explicit(&posts->asleep, 0, memory_order_relaxed);
+    /* Relaxed: a producer that still sees it wakes us for nothing, which is harmless. */
+    if (atomic_load_explicit(&posts->tail, memory_order_relaxed) & ASLEEP) {
+        atomic_fetch_and_explicit(&posts->tail, ~ASLEEP, memory_order_relaxed);
+    }
 }
