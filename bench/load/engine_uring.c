@@ -339,8 +339,7 @@ static int uring_open(struct load *load)
         return load_fail(load, LOAD_SYSTEM, "memory: %s", strerror(errno));
     }
     load->engine_state = u;
-    u->skip_sends =
-        load->depth == 1 && load->size <= PATTERN_SPAN && load->options->rate_percent == 0;
+    u->skip_sends = load->depth == 1 && load->size <= PATTERN_SPAN && !load_is_open(load->options);
     if (ring_open(load, u) < 0 || sockets_register(load, u) < 0 || buffers_open(load, u) < 0) {
         return -1;
     }

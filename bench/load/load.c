@@ -7,9 +7,18 @@
  * most the generator's own turn, in the same direction (towards longer), for every server alike. It
  * is not latency: a closed loop does not send while the server is slow.
  *
- * Latency is what the open loop measures (--rate-percent): messages are due at fixed intervals, one
- * connection after the other, at a share of the rate that a closed loop of this very server has just
- * reached. What is due is sent, whether or not earlier answers have come.
+ * Latency is what the open loop measures: messages are due at fixed intervals, one connection after
+ * the other. What is due is sent, whether or not earlier answers have come. The rate is given
+ * (--rate), or a share of the saturation of this very server (--rate-percent), which is looked for
+ * just before.
+ *
+ * Saturation is not what a closed loop reaches. A closed loop keeps both sides busy with a message on
+ * every connection at once; neither sleeps, and a turn is shared by many. On a schedule messages come
+ * one by one, most of them wake the server, and each costs more on both sides: three quarters of the
+ * closed loop's rate is then very nearly all that there is, a queue builds up whenever the machine
+ * hesitates, and what is measured is that queue. So a second look takes an open loop at half the
+ * closed loop's rate, and the share of a CPU that the server uses there: the saturation is the rate
+ * at which that would be all of it.
  */
 #include "load.h"
 
@@ -350,19 +359,55 @@ static int measure(struct load *load, uint32_t duration_ms, double rate)
     return rc < 0 ? server_lost(load, rc) : 0;
 }
 
-/* How many messages a second the server takes at most, and an open loop at a share of that. */
+static double messages_per_second(const struct load *load)
+{
+    return (double)load->messages * 1e9 / (double)load->window.wall_ns;
+}
+
+/* Share of one CPU in the last window; 0 when the server is not watched. */
+static double server_busy(const struct load *load)
+{
+    const struct window *window = &load->window;
+
+    return (double)(window->server_cpu_ns + window->ksoftirqd_ns) / (double)window->wall_ns;
+}
+
+/* How many messages a second the server takes at most, as far as two short windows tell. */
+static int find_saturation(struct load *load)
+{
+    const uint32_t window_ms = load->options->saturate_ms;
+
+    if (measure(load, window_ms, 0.0) < 0) {
+        return -1;
+    }
+    load->closed_rate = messages_per_second(load);
+    load->closed_busy = server_busy(load);
+    load->saturation = load->closed_rate;
+    if (load->options->server_pid == 0) {
+        return 0;
+    }
+    if (measure(load, window_ms, load->closed_rate / 2.0) < 0) {
+        return -1;
+    }
+    const double busy = server_busy(load);
+    const double rate = messages_per_second(load);
+
+    if (busy > 0.0 && rate / busy < load->closed_rate) {
+        load->saturation = rate / busy;
+    }
+    return 0;
+}
+
 static int measure_open(struct load *load)
 {
     const struct load_options *options = load->options;
 
-    if (measure(load, options->saturate_ms, 0.0) < 0) {
+    if (options->rate > 0) {
+        return measure(load, options->duration_ms, options->rate);
+    }
+    if (find_saturation(load) < 0) {
         return -1;
     }
-    const struct window *window = &load->window;
-
-    load->saturation = (double)load->messages * 1e9 / (double)window->wall_ns;
-    load->saturation_busy =
-        (double)(window->server_cpu_ns + window->ksoftirqd_ns) / (double)window->wall_ns;
     return measure(load, options->duration_ms,
                    load->saturation * (double)options->rate_percent / 100.0);
 }
@@ -434,7 +479,7 @@ int load_run(struct load *load, const struct load_options *options)
         return -1;
     }
     const int rc =
-        options->rate_percent > 0 ? measure_open(load) : measure(load, options->duration_ms, 0.0);
+        load_is_open(options) ? measure_open(load) : measure(load, options->duration_ms, 0.0);
 
     /* Everything asked for has come; whatever comes now was never sent. */
     return rc < 0 || load->engine->turn(load) < 0 ? -1 : 0;

@@ -59,7 +59,8 @@ struct load_options {
     uint16_t port;
     bool spin;
     enum load_engine_choice engine;
-    uint32_t rate_percent; /* open loop at this share of the saturation; 0: closed loop */
+    uint32_t rate_percent; /* open loop at this share of the saturation; 0: none */
+    uint32_t rate;         /* open loop of so many messages a second; 0: none */
     uint32_t messages;     /* in the window, instead of a duration; 0: duration_ms */
     uint32_t saturate_ms;  /* how long the saturation is measured */
 };
@@ -121,8 +122,9 @@ struct load {
     uint64_t idle_ns; /* found nothing to do, while spinning */
 
     struct window window;
-    double saturation; /* messages per second of the closed loop before an open one */
-    double saturation_busy;
+    double closed_rate; /* messages per second of the closed loop before an open one */
+    double closed_busy;
+    double saturation;   /* what an open loop's rate is a share of */
     char congestion[16]; /* as the kernel reports it */
 
     enum load_failure failure;
@@ -152,6 +154,12 @@ int load_lost(struct load *load, const struct load_connection *c, int error);
  * Returns: 0, or -1 after load_fail().
  */
 int load_received(struct load *load, struct load_connection *c, const uint8_t *data, uint32_t len);
+
+/** load_is_open() - whether what is measured is an open loop. */
+static inline bool load_is_open(const struct load_options *options)
+{
+    return options->rate_percent > 0 || options->rate > 0;
+}
 
 /** load_wait_ms() - how long an engine may sleep for events: 0 when spinning. */
 int load_wait_ms(const struct load *load);

@@ -30,9 +30,12 @@ static void add_open(json_t *result, const struct load *load)
 {
     const uint32_t percent = load->options->rate_percent;
 
-    json_object_set_new(result, "saturation_per_second", json_real(load->saturation));
-    json_object_set_new(result, "saturation_server_busy", json_real(load->saturation_busy));
-    json_object_set_new(result, "rate_percent", json_integer(percent));
+    if (percent > 0) {
+        json_object_set_new(result, "closed_loop_per_second", json_real(load->closed_rate));
+        json_object_set_new(result, "closed_loop_server_busy", json_real(load->closed_busy));
+        json_object_set_new(result, "saturation_per_second", json_real(load->saturation));
+        json_object_set_new(result, "rate_percent", json_integer(percent));
+    }
     json_object_set_new(result, "latency_ns", histogram_json(&load->service));
     json_object_set_new(result, "send_lateness_ns", histogram_json(&load->lateness));
     json_object_del(result, "service_ns");
@@ -90,7 +93,7 @@ int load_print(const struct load *load)
     if (root == NULL) {
         return -1;
     }
-    if (load->failure == LOAD_OK && load->options->rate_percent > 0) {
+    if (load->failure == LOAD_OK && load_is_open(load->options)) {
         add_open(root, load);
     }
     int rc = json_dumpf(root, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));

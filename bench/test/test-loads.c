@@ -124,7 +124,7 @@ static void expect(const char *program, const char *options, const char *fault, 
 
 static void churn_says_what_is_wrong(void **state)
 {
-    static const char options[] = "--connections 8 --duration-ms 500";
+    static const char options[] = "--connections 8 --duration-ms 2000";
 
     (void)state;
     expect(churn_path, options, "none", 0, "");
@@ -139,7 +139,7 @@ static void churn_says_what_is_wrong(void **state)
 static void open_loop_says_what_is_wrong(void **state)
 {
     static const char options[] =
-        "--connections 8 --duration-ms 60 --saturate-ms 30 --rate-percent 50";
+        "--connections 8 --duration-ms 500 --saturate-ms 500 --rate-percent 50";
 
     (void)state;
     expect(load_path, options, "none", 0, "");
@@ -174,6 +174,25 @@ static void open_loop_counts_from_the_schedule(void **state)
                 number_at(open.result, "latency_ns", "p90"));
     json_decref(open.result);
     json_decref(closed.result);
+    assert_true(child_stop(&server, PATIENCE_MS));
+    child_release(&server);
+}
+
+/* At a rate that is given, nothing is looked for, and so many are due in the window. */
+static void open_loop_keeps_a_given_rate(void **state)
+{
+    struct child server;
+    unsigned port = 0;
+
+    (void)state;
+    start_stub(&server, "none", &port);
+    struct run run = run_load(load_path, port, "--connections 1 --duration-ms 200 --rate 1000");
+
+    assert_int_equal(run.status, 0);
+    assert_int_equal(number_at(run.result, "messages", NULL), 200);
+    assert_null(json_object_get(run.result, "saturation_per_second"));
+    assert_true(number_at(run.result, "latency_ns", "p50") > 0);
+    json_decref(run.result);
     assert_true(child_stop(&server, PATIENCE_MS));
     child_release(&server);
 }
@@ -343,6 +362,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(churn_says_what_is_wrong),
         cmocka_unit_test(open_loop_says_what_is_wrong),
         cmocka_unit_test(open_loop_counts_from_the_schedule),
+        cmocka_unit_test(open_loop_keeps_a_given_rate),
         cmocka_unit_test(load_sends_as_many_messages_as_asked),
         cmocka_unit_test(count_is_three_calls_for_a_message),
         cmocka_unit_test(udp_says_what_is_wrong),
