@@ -4,6 +4,7 @@
  *   main.c         subcommands and options
  *   suites.c       the list of suites; ../suites/ has one file for each
  *   plan.c         which measurements a run takes, in which order
+ *   estimate.c     how long they take, and what of a given time each suite gets
  *   run.c          takes them, one after the other
  *   store.c        samples.jsonl: every measurement as it is made, and those of before
  *   measure.c      parts of one measurement: a server, a load, a program
@@ -38,6 +39,10 @@
 #define BENCH_PARAMETERS_MAX 4
 #define BENCH_SUITES_MAX     16
 #define BENCH_DIRS_MAX       16
+
+/* As many as a median wants, and as a verdict wants; a time that is given goes to these first. */
+#define BENCH_ROUNDS_LEAST   3u
+#define BENCH_ROUNDS_VERDICT 5u
 
 /* Exit status of gyre-bench. */
 enum bench_exit {
@@ -79,6 +84,7 @@ struct bench_options {
     int load_cpu;
     bool spin;
     bool resume;
+    bool dry_run; /* say how long it would take, measure nothing */
 };
 
 struct contender {
@@ -140,11 +146,17 @@ struct suite {
     const char *reference;
     const char *notes; /* for the report: what to know before reading, or NULL */
     struct settings settings[LEVEL_COUNT];
-    uint32_t share;  /* of the time when minutes are given, against the other suites' */
     bool saturating; /* rows whose server was not busy are marked */
 
     /** takes_part() - whether a contender belongs into a cell; NULL: always. */
     bool (*takes_part)(const struct cell *cell, const struct contender *contender);
+
+    /** rounds() - in how many rounds a cell is measured at most; NULL: in all. */
+    uint32_t (*rounds)(const struct cell *cell);
+
+    /** estimate_ms() - what a measurement takes, all in all; NULL: little more than the window. */
+    uint32_t (*estimate_ms)(const struct settings *settings, const struct cell *cell,
+                            const struct contender *contender);
 
     /** sample() - measure once: fills outcome, text, figures, detail. */
     void (*sample)(const struct bench_options *options, const struct settings *settings,
@@ -170,6 +182,7 @@ struct sample {
     uint32_t round;
     bool repeat; /* the reference a second time: its ratio to the first is the resolution */
     bool done;
+    uint32_t took_ms; /* all of it, from before the server's start to after its end */
     enum outcome outcome;
     char text[512];  /* why not OK */
     json_t *figures; /* numbers by name, or NULL */
@@ -207,6 +220,40 @@ uint32_t suite_parameter(const struct suite *suite, const struct cell *cell, con
 /** plan_suite() - add a suite's measurements, in their order. Returns: 0, or -1 for want of memory. */
 int plan_suite(const struct bench_options *options, const struct suite *suite,
                struct sample_list *list);
+
+/* ---- estimate.c ---- */
+
+/* A server that is started and stopped, and a load that is started: most of it the linker's. */
+#define ESTIMATE_AROUND_MS 90u
+
+/* What of a suite is still to be measured. */
+struct estimate {
+    const struct suite *suite;
+    uint32_t rounds;
+    size_t first_round; /* measurements */
+    size_t measurements;
+    uint64_t round_ms[BENCH_ROUNDS_MAX];
+    uint64_t least_ms; /* of the first BENCH_ROUNDS_LEAST */
+    uint64_t all_ms;
+};
+
+/** estimate_suite() - from those of the list that are not done. */
+void estimate_suite(const struct bench_options *options, const struct sample_list *list,
+                    const struct suite *suite, struct estimate *out);
+
+/** estimate_share_ms() - what the first of these suites gets of the time left for all of them. */
+uint64_t estimate_share_ms(const struct estimate *estimates, size_t count, uint64_t left_ms);
+
+/** estimate_print() - a table. Returns: whether every suite gets the rounds that it wants at least. */
+bool estimate_print(const struct bench_options *options, const struct estimate *estimates,
+                    size_t count);
+
+/** estimate_total_ms() - of all their rounds. */
+uint64_t estimate_total_ms(const struct estimate *estimates, size_t count);
+
+/** estimate_echo_ms() - a server and a load with so much in flight, for a suite's estimate_ms(). */
+uint32_t estimate_echo_ms(const struct settings *settings, uint32_t size, uint32_t connections,
+                          uint32_t depth);
 
 /* ---- run.c ---- */
 

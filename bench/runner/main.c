@@ -29,6 +29,7 @@ enum {
     KEY_MINUTES,
     KEY_RESUME,
     KEY_STARVED,
+    KEY_DRY_RUN,
 };
 
 static const struct argp_option run_options[] = {
@@ -49,6 +50,8 @@ static const struct argp_option run_options[] = {
      "a load that was without its CPU for more of the window gives no number (50; 100: never)", 0},
     {"resume", KEY_RESUME, NULL, 0,
      "keep what DIR has of the same commit, programs and settings, measure the rest", 0},
+    {"dry-run", KEY_DRY_RUN, NULL, 0,
+     "measure nothing; print how long it would take, and how many rounds fit", 0},
     {"out", KEY_OUT, "DIR", 0, "where the results go (gyre-bench-results)", 0},
     {"servers-dir", KEY_SERVERS, "DIR", 0,
      "look for programs here first, and in no example's directory", 0},
@@ -140,6 +143,9 @@ static error_t parse_more(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_RESUME:
         options->resume = true;
+        return 0;
+    case KEY_DRY_RUN:
+        options->dry_run = true;
         return 0;
     case KEY_OUT:
         options->out_dir = argument;

@@ -54,7 +54,8 @@ static bool takes_part(const struct bench_options *options, const struct suite *
                        const struct cell *cell, const struct contender *contender, uint32_t round)
 {
     if (!belongs(options, suite, cell, contender) ||
-        (contender->slow && round >= SLOW_ROUNDS_MAX)) {
+        (contender->slow && round >= SLOW_ROUNDS_MAX) ||
+        (suite->rounds != NULL && round >= suite->rounds(cell))) {
         return false;
     }
     return strcmp(contender->name, suite_reference(options, suite)) == 0 ||

@@ -2,8 +2,10 @@
  * Takes the measurements of a plan, one after the other, suite by suite.
  *
  * After each suite its tables are printed and the results written, so that what is finished can be
- * read while the rest runs. When a time is given, each suite has its share of it, and begins no round
- * that the last one says would not fit; every suite gets one round at least.
+ * read while the rest runs. When a time is given, each suite has its share of it (estimate.c), and
+ * begins no round that the last one says would not fit. A suite that turns out slower than estimated
+ * still gets its first three rounds as long as the suites behind it then get theirs; and one round
+ * whatever happens.
  */
 #include "bench.h"
 #include "child.h"
@@ -18,6 +20,7 @@ struct run {
     struct sample_list others; /* of earlier runs of other suites */
     struct store store;
     struct progress progress;
+    struct estimate estimates[BENCH_SUITES_MAX];
     bool broken; /* results cannot be written */
     bool out_of_time;
 };
@@ -66,7 +69,10 @@ static void run_one(struct run *run, size_t index)
         run->progress.total--;
     } else {
         progress_step(&run->progress, sample);
+        const uint64_t start = clock_now_ns();
+
         sample->suite->sample(run->options, &settings, sample);
+        sample->took_ms = (uint32_t)((clock_now_ns() - start) / NS_PER_MS);
     }
     if (earlier == NULL && sample->outcome != OUTCOME_OK && !was_said(&run->list, index)) {
         progress_note(&run->progress, "%s %s %s, round %u: %s: %s", sample->suite->name,
@@ -81,33 +87,31 @@ static void run_one(struct run *run, size_t index)
 }
 
 struct pace {
-    uint64_t end_ns; /* of the suite's time, UINT64_MAX: no limit */
+    uint64_t end_ns;   /* of the suite's time, UINT64_MAX: no limit */
+    uint64_t least_ns; /* until then for the first rounds */
     uint64_t round_start_ns;
     uint64_t longest_ns; /* of a round so far */
     uint32_t round;
 };
 
-static uint32_t shares_left(const struct bench_options *options, size_t suite_index)
+static struct pace pace_start(const struct run *run, size_t suite_index, uint64_t run_start_ns)
 {
-    uint32_t sum = 0;
-
-    for (size_t i = suite_index; i < options->suite_count; i++) {
-        sum += options->suites[i]->share;
-    }
-    return sum;
-}
-
-static struct pace pace_start(const struct bench_options *options, size_t suite_index,
-                              uint64_t run_start_ns)
-{
+    const struct bench_options *options = run->options;
+    const struct estimate *estimates = &run->estimates[suite_index];
+    const size_t suites_left = options->suite_count - suite_index;
     const uint64_t now = clock_now_ns();
     const uint64_t run_end = run_start_ns + (uint64_t)options->minutes * 60 * NS_PER_S;
     const uint64_t left = now < run_end ? run_end - now : 0;
-    const uint32_t shares = shares_left(options, suite_index);
-    struct pace pace = {.end_ns = UINT64_MAX, .round_start_ns = now};
+    struct pace pace = {.end_ns = UINT64_MAX, .least_ns = UINT64_MAX, .round_start_ns = now};
 
-    if (options->minutes > 0 && shares > 0) {
-        pace.end_ns = now + left * options->suites[suite_index]->share / shares;
+    if (options->minutes > 0) {
+        uint64_t others_ns = 0;
+
+        for (size_t i = 1; i < suites_left; i++) {
+            others_ns += estimates[i].least_ms * NS_PER_MS;
+        }
+        pace.end_ns = now + estimate_share_ms(estimates, suites_left, left / NS_PER_MS) * NS_PER_MS;
+        pace.least_ns = others_ns < left ? run_end - others_ns : now;
     }
     return pace;
 }
@@ -124,7 +128,8 @@ static bool pace_allows(struct pace *pace, uint32_t round)
     pace->round = round;
     pace->round_start_ns = now;
     pace->longest_ns = took > pace->longest_ns ? took : pace->longest_ns;
-    return pace->end_ns == UINT64_MAX || now + pace->longest_ns <= pace->end_ns;
+    return pace->end_ns == UINT64_MAX || now + pace->longest_ns <= pace->end_ns ||
+           (round < BENCH_ROUNDS_LEAST && now + pace->longest_ns <= pace->least_ns);
 }
 
 static void run_suite(struct run *run, size_t begin, size_t end, struct pace *pace)
@@ -244,6 +249,13 @@ static size_t undone(const struct sample_list *list)
     return count;
 }
 
+static void estimate_all(struct run *run)
+{
+    for (size_t s = 0; s < run->options->suite_count; s++) {
+        estimate_suite(run->options, &run->list, run->options->suites[s], &run->estimates[s]);
+    }
+}
+
 static void run_all(struct run *run)
 {
     const struct bench_options *options = run->options;
@@ -251,9 +263,10 @@ static void run_all(struct run *run)
     size_t begin = 0;
 
     progress_start(&run->progress, undone(&run->list));
+    estimate_all(run);
     for (size_t s = 0; s < options->suite_count; s++) {
         size_t end = begin;
-        struct pace pace = pace_start(options, s, start);
+        struct pace pace = pace_start(run, s, start);
 
         while (end < run->list.count && run->list.items[end].suite == options->suites[s]) {
             end++;
@@ -280,6 +293,12 @@ int run_suites(const struct bench_options *options)
     if (run.list.count == 0) {
         fprintf(stderr, "gyre-bench: no cell and contender match; see gyre-bench list\n");
         status = BENCH_USAGE;
+        goto out;
+    }
+    if (options->dry_run) {
+        estimate_all(&run);
+        status =
+            estimate_print(options, run.estimates, options->suite_count) ? BENCH_OK : BENCH_FAILED;
         goto out;
     }
     if (store_open(&run.store, options, &run.list, &run.others) == 0) {

@@ -69,12 +69,12 @@ static json_t *sample_json(const struct bench_options *options, const struct sam
     char key[20];
 
     sample_key(options, s, key);
-    json_t *object =
-        json_pack("{ss ss ss sI sb ss ss ss s{sI sI}}", "suite", s->suite->name, "cell",
-                  s->cell->name, "contender", s->contender->name, "round", (json_int_t)s->round,
-                  "repeat", (int)s->repeat, "outcome", outcome_name(s->outcome), "commit",
-                  environment_commit(), "key", key, "settings", "warmup_ms",
-                  (json_int_t)settings.warmup_ms, "duration_ms", (json_int_t)settings.duration_ms);
+    json_t *object = json_pack(
+        "{ss ss ss sI sb ss ss sI ss s{sI sI}}", "suite", s->suite->name, "cell", s->cell->name,
+        "contender", s->contender->name, "round", (json_int_t)s->round, "repeat", (int)s->repeat,
+        "outcome", outcome_name(s->outcome), "commit", environment_commit(), "took_ms",
+        (json_int_t)s->took_ms, "key", key, "settings", "warmup_ms", (json_int_t)settings.warmup_ms,
+        "duration_ms", (json_int_t)settings.duration_ms);
 
     if (s->outcome != OUTCOME_OK) {
         json_object_set_new(object, "text", json_string(s->text));

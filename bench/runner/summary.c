@@ -377,7 +377,7 @@ int write_file(const char *directory, const char *name,
 
 static int write_json(const char *path, const void *what)
 {
-    return json_dump_file(what, path, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    return json_dump_file(what, path, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
 }
 
 static int write_csv(const char *path, const void *what)

@@ -85,6 +85,13 @@ static void measure(const struct bench_options *options, const struct settings *
     server_stop(&server, sample);
 }
 
+static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
+                            const struct contender *contender)
+{
+    (void)contender;
+    return estimate_echo_ms(settings, cell->parameters[0], cell->parameters[1], 1);
+}
+
 const struct suite suite_churn = {
     .name = "churn",
     .title = "connections that live for one message",
@@ -104,6 +111,6 @@ const struct suite suite_churn = {
         "next measurement. Opening and closing cost the client more than the server, so the "
         "rate is the client's; the CPU time is not.",
     .settings = {{5, 100, 300}, {7, 100, 400}, {7, 60, 200}},
-    .share = 2,
+    .estimate_ms = estimate_ms,
     .sample = measure,
 };

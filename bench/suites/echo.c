@@ -203,6 +203,22 @@ static void measure(const struct bench_options *options, const struct settings *
     server_stop(&server, sample);
 }
 
+/* Opening so many takes longer than measuring them: no more rounds than a median wants. */
+#define MANY 16384u
+
+static uint32_t rounds(const struct cell *cell)
+{
+    return cell->parameters[1] >= MANY ? BENCH_ROUNDS_LEAST : BENCH_ROUNDS_MAX;
+}
+
+static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
+                            const struct contender *contender)
+{
+    (void)contender;
+    return estimate_echo_ms(settings, cell->parameters[0], cell->parameters[1],
+                            cell->parameters[2]);
+}
+
 const struct suite suite_echo = {
     .name = "echo",
     .title = "CPU time per message, by size, connections and depth",
@@ -220,8 +236,9 @@ const struct suite suite_echo = {
     .notes = "Messages per second are the server's own only where it was busy; rows marked "
              "generator-bound are not.",
     .settings = {{6, 100, 500}, {7, 100, 400}, {5, 30, 100}},
-    .share = 40,
     .saturating = true,
     .takes_part = takes_part,
+    .rounds = rounds,
+    .estimate_ms = estimate_ms,
     .sample = measure,
 };

@@ -215,6 +215,15 @@ static void measure(const struct bench_options *options, const struct settings *
     external_close(&external);
 }
 
+/* wrk takes whole seconds, and a while to begin and to end. */
+static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
+                            const struct contender *contender)
+{
+    (void)contender;
+    (void)cell;
+    return (settings->duration_ms + 999) / 1000 * 1000 + 3 * ESTIMATE_AROUND_MS;
+}
+
 const struct suite suite_http = {
     .name = "http",
     .title = "web servers",
@@ -233,6 +242,6 @@ const struct suite suite_http = {
              "access log off; it does more for a request than the example does. The congestion "
              "control is the system's default.",
     .settings = {{3, 1, 1000}, {5, 1, 2000}, {5, 1, 1000}},
-    .share = 2,
+    .estimate_ms = estimate_ms,
     .sample = measure,
 };

@@ -1,9 +1,14 @@
 /*
- * The latency suite: an open loop at shares of what each server takes at most, and one connection
- * that plays ping-pong.
+ * The latency suite: an open loop at shares of what each server takes at most, and one connection:
+ * ping-pong as fast as it goes, and a message every 50 us.
  *
  * Each measurement finds the saturation of its own server first, so that 75 % is 75 % of what this
  * server can do at this hour. Latency counts from the moment a message was due.
+ *
+ * The load spins, for every contender, so no answer waits for the load to wake. In the ping-pong the
+ * server has nothing to do for a few microseconds only, while the load sends; a virtual CPU hardly
+ * falls asleep in that time, and both sides' way through TCP is most of what is measured. With 50 us
+ * between messages it does fall asleep: that is what busy polling is for.
  */
 #include "../runner/measure.h"
 #include "suites.h"
@@ -36,13 +41,11 @@ static const struct contender contenders[] = {
     {.name = "asio-uring", .program = "echo-asio-uring"},
 };
 
-/* percent 0: ping-pong, a closed loop. */
+/* percent and rate 0: ping-pong, a closed loop. */
 static const struct cell cells[] = {
-    {"ping-pong", IN_ALL, {64, 1, 0}},
-    {"25", IN_FULL, {64, 64, 25}},
-    {"50", IN_NORMAL | IN_FULL, {64, 64, 50}},
-    {"75", IN_ALL, {64, 64, 75}},
-    {"90", IN_FULL, {64, 64, 90}},
+    {"ping-pong", IN_ALL, {64, 1, 0}}, {"paced", IN_ALL, {64, 1, 0, 20000}},
+    {"25", IN_FULL, {64, 64, 25}},     {"50", IN_NORMAL | IN_FULL, {64, 64, 50}},
+    {"75", IN_ALL, {64, 64, 75}},      {"90", IN_FULL, {64, 64, 90}},
 };
 
 static const struct figure figures[] = {
@@ -54,7 +57,9 @@ static const struct figure figures[] = {
     {"latency_p99_ns", "p99 us", 1e3, 1, "the same, 99th percentile."},
     {"latency_p99.9_ns", "p99.9 us", 1e3, 1, "the same, 99.9th percentile."},
     {"latency_max_ns", "max us", 1e3, 1, "the same, the slowest."},
-    {"saturation_per_second", "saturation", 1, 0, "messages a second that a closed loop reached."},
+    {"saturation_per_second", "saturation", 1, 0,
+     "messages a second that would keep the server's CPU busy, on a schedule."},
+    {"closed_loop_per_second", NULL, 1, 0, "messages a second that a closed loop reached."},
     {"messages_per_second", "messages/s", 1, 0, "messages that the open loop sent in a second."},
     {"server_busy", "server", 1, 3, "share of one CPU that the server used."},
     {"generator_busy", "load", 1, 3, "share of one CPU that the load used."},
@@ -68,12 +73,16 @@ static const struct chart charts[] = {
     {CHART_PERCENTILES, "Latency at 90 % of saturation", "latency_", NULL, "90", "us", false, true},
     {CHART_PERCENTILES, "Ping-pong on one connection", "latency_", NULL, "ping-pong", "us", false,
      true},
+    {CHART_PERCENTILES, "One connection, a message every 50 us", "latency_", NULL, "paced", "us",
+     false, true},
     {CHART_LINES, "99th percentile by load", "latency_p99_ns", "percent", "size=64 connections=64",
      "us", false, true},
 };
 
 /* Messages that leave this late were not due then; the rest of the figures would be fiction. */
 #define SEND_LATENESS_MAX_NS 1e6
+/* A load that is busy all the time has a queue of its own, and that would be in the figures. */
+#define LOAD_BUSY_MAX        0.97
 
 /* Busy polling is for one connection, and a fair comparison only there. */
 static bool takes_part(const struct cell *cell, const struct contender *contender)
@@ -87,6 +96,7 @@ static void take_figures(const struct bench_options *options, struct sample *sam
     static const char *const names[] = {"p50", "p75", "p90", "p95", "p99", "p99.9", "max"};
     const json_t *times = json_object_get(load, open ? "latency_ns" : "service_ns");
     double lateness = 0.0;
+    double busy = 0.0;
 
     for (size_t i = 0; i < SUITES_COUNT(names); i++) {
         const json_t *value = json_object_get(times, names[i]);
@@ -98,6 +108,7 @@ static void take_figures(const struct bench_options *options, struct sample *sam
         }
     }
     sample_copy_figure(sample, "saturation_per_second", load, "saturation_per_second", 1.0);
+    sample_copy_figure(sample, "closed_loop_per_second", load, "closed_loop_per_second", 1.0);
     sample_copy_figure(sample, "messages_per_second", load, "messages_per_second", 1.0);
     sample_copy_figure(sample, "send_lateness_p99_ns", load, "send_lateness_ns.p99", 1.0);
     server_figures(options, sample, load);
@@ -106,16 +117,23 @@ static void take_figures(const struct bench_options *options, struct sample *sam
                     "one message in a hundred left %.1f ms late: the load had no CPU",
                     lateness / 1e6);
     }
+    if (open && json_number(load, "generator.busy", &busy) && busy > LOAD_BUSY_MAX) {
+        sample_fail(sample, OUTCOME_STARVED,
+                    "the load was busy for %.0f %% of the time, which is no schedule",
+                    100.0 * busy);
+    }
 }
 
 static void measure(const struct bench_options *options, const struct settings *settings,
                     struct sample *sample)
 {
     const uint32_t percent = sample_parameter(sample, "percent");
+    const uint32_t rate = sample_parameter(sample, "rate");
+    const bool open = percent > 0 || rate > 0;
     struct command command;
     struct server server;
 
-    if (percent > 0 && options->server_cpu == options->load_cpu) {
+    if (open && options->server_cpu == options->load_cpu) {
         sample_fail(sample, OUTCOME_SKIPPED, "a schedule cannot be kept on the server's CPU");
         return;
     }
@@ -131,20 +149,33 @@ static void measure(const struct bench_options *options, const struct settings *
         if (percent > 0) {
             command_add_number(&command, "--rate-percent", percent);
             command_add_number(&command, "--saturate-ms", settings->duration_ms / 2);
+        } else if (rate > 0) {
+            command_add_number(&command, "--rate", rate);
         }
         json_t *load = load_run(options, settings, sample, &command);
 
-        take_figures(options, sample, load, percent > 0);
+        take_figures(options, sample, load, open);
         sample_detail(sample, "load", load);
     }
     server_stop(&server, sample);
+}
+
+/* Below saturation, that is looked for first, in two steps. */
+static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
+                            const struct contender *contender)
+{
+    const uint32_t window_ms = settings->duration_ms;
+
+    (void)contender;
+    return settings->warmup_ms + (cell->parameters[2] > 0 ? 2 * window_ms : window_ms) +
+           ESTIMATE_AROUND_MS;
 }
 
 const struct suite suite_latency = {
     .name = "latency",
     .title = "an open loop below saturation, and ping-pong",
     .operation = "message",
-    .parameters = {"size", "connections", "percent"},
+    .parameters = {"size", "connections", "percent", "rate"},
     .contenders = contenders,
     .contender_count = SUITES_COUNT(contenders),
     .cells = cells,
@@ -155,11 +186,12 @@ const struct suite suite_latency = {
     .chart_count = SUITES_COUNT(charts),
     .reference = "echo-epoll",
     .notes =
-        "percent: of the rate that a closed loop of the same server reached just before. 0: "
-        "ping-pong on one connection, service time of a closed loop whose load spins. -busy: the "
-        "loop looks for work for 100 us before it sleeps.",
-    .settings = {{5, 100, 400}, {7, 100, 600}, {7, 60, 300}},
-    .share = 4,
+        "percent: of the rate that would keep the same server's CPU busy, found just before. "
+        "rate: messages a second on one connection. Both 0: ping-pong, service time of a closed "
+        "loop. The load spins everywhere. -busy: the loop looks for work for 100 us before it "
+        "sleeps.",
+    .settings = {{5, 100, 400}, {7, 100, 600}, {7, 60, 500}},
     .takes_part = takes_part,
+    .estimate_ms = estimate_ms,
     .sample = measure,
 };

@@ -196,6 +196,15 @@ static void measure(const struct bench_options *options, const struct settings *
     external_close(&external);
 }
 
+/* Two servers, one of which is looked for until it accepts. */
+static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
+                            const struct contender *contender)
+{
+    (void)contender;
+    return estimate_echo_ms(settings, cell->parameters[0], 2 * cell->parameters[1], 1) +
+           ESTIMATE_AROUND_MS;
+}
+
 const struct suite suite_proxy = {
     .name = "proxy",
     .title = "messages carried through a TCP proxy",
@@ -215,6 +224,6 @@ const struct suite suite_proxy = {
         "HAProxy do more for a connection than the example's proxy does (rules, checks, "
         "statistics).",
     .settings = {{5, 100, 300}, {7, 100, 400}, {5, 100, 300}},
-    .share = 1,
+    .estimate_ms = estimate_ms,
     .sample = measure,
 };

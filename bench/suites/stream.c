@@ -96,6 +96,14 @@ static void measure(const struct bench_options *options, const struct settings *
     server_stop(&server, sample);
 }
 
+static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
+                            const struct contender *contender)
+{
+    (void)contender;
+    return estimate_echo_ms(settings, cell->parameters[0] + cell->parameters[1],
+                            cell->parameters[2], 1);
+}
+
 const struct suite suite_stream = {
     .name = "stream",
     .title = "bulk data: received, sent, and both",
@@ -115,7 +123,7 @@ const struct suite suite_stream = {
         "request or an acknowledgement. What it sends is compared byte by byte; what it receives "
         "it drops.",
     .settings = {{5, 100, 300}, {7, 100, 400}, {5, 60, 200}},
-    .share = 2,
     .saturating = true,
+    .estimate_ms = estimate_ms,
     .sample = measure,
 };

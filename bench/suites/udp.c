@@ -81,6 +81,14 @@ static void measure(const struct bench_options *options, const struct settings *
     server_stop(&server, sample);
 }
 
+static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
+                            const struct contender *contender)
+{
+    (void)contender;
+    return estimate_echo_ms(settings, cell->parameters[0], cell->parameters[1],
+                            cell->parameters[2]);
+}
+
 const struct suite suite_udp = {
     .name = "udp",
     .title = "datagrams echoed",
@@ -99,7 +107,7 @@ const struct suite suite_udp = {
         "Every server has one socket; a flow is a socket of the load. More than one datagram in a "
         "hundred lost gives no number.",
     .settings = {{5, 100, 300}, {7, 100, 400}, {7, 60, 200}},
-    .share = 1,
     .saturating = true,
+    .estimate_ms = estimate_ms,
     .sample = measure,
 };

@@ -737,6 +737,45 @@ static void bench_filter_without_match_is_refused(void **state)
     assert_int_equal(suite->status, 2);
 }
 
+static void dry_run(struct suite *suite, const char *minutes)
+{
+    char out[128];
+    struct child bench;
+
+    snprintf(out, sizeof(out), "%s/out", suite->directory);
+    const char *argv[] = {bench_path,  "run",   "all",   "--full", "--dry-run",
+                          "--minutes", minutes, "--out", out,      NULL};
+    const struct child_spec spec = {.argv = (char *const *)(uintptr_t)argv, .cpu = -1};
+
+    assert_int_equal(child_spawn(&bench, &spec), 0);
+    finish_bench(suite, &bench);
+    assert_int_equal(access(out, F_OK), -1);
+}
+
+/*
+ * The full run of ./dev bench full: by the estimate each suite gets its rounds in the time that it is
+ * given there. What does not fit is said, and nothing is measured.
+ */
+static void bench_dry_run_says_what_fits(void **state)
+{
+    static const char *const names[] = {"echo",   "timers", "post", "churn", "udp",   "latency",
+                                        "stream", "proxy",  "idle", "http",  "counts"};
+    struct suite *suite = *state;
+
+    dry_run(suite, "58");
+    assert_int_equal(suite->status, 0);
+    assert_null(strchr(suite->out, '!'));
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char line[16];
+
+        snprintf(line, sizeof(line), "\n%s ", names[i]);
+        assert_non_null(strstr(suite->out, line));
+    }
+    dry_run(suite, "5");
+    assert_int_equal(suite->status, 1);
+    assert_non_null(strchr(suite->out, '!'));
+}
+
 /* Unknown; and in some cells only, for few rounds. */
 static void bench_unfit_reference_is_refused(void **state)
 {
@@ -788,6 +827,7 @@ int main(int argc, char **argv)
         SUITE_TEST(bench_resumed_keeps_what_was_measured),
         SUITE_TEST(bench_nothing_measured_is_a_failure),
         SUITE_TEST(bench_filter_without_match_is_refused),
+        SUITE_TEST(bench_dry_run_says_what_fits),
     };
 
     if (argc != 4) {

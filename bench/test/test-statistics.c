@@ -1,6 +1,7 @@
 /*
  * What the numbers are made with: histogram, medians, paired ratios, pattern, CPU clocks.
  */
+#include "bench.h"
 #include "clock.h"
 #include "cpu_time.h"
 #include "histogram.h"
@@ -314,6 +315,76 @@ static void verdict_needs_more_than_the_resolution(void **state)
     assert_int_equal(stats_verdict(&resolution, &resolution), VERDICT_LEVEL);
 }
 
+/* A suite whose round takes as long as its cell's parameter says, for the estimates. */
+static uint32_t parameter_ms(const struct settings *settings, const struct cell *cell,
+                             const struct contender *contender)
+{
+    (void)settings;
+    (void)contender;
+    return cell->parameters[0];
+}
+
+struct settings suite_settings(const struct bench_options *options, const struct suite *suite)
+{
+    (void)options;
+    return suite->settings[0];
+}
+
+static void estimate_rounds(const struct suite *suite, const struct cell *cell, uint32_t rounds,
+                            struct estimate *out)
+{
+    struct sample samples[10] = {0};
+    const struct sample_list list = {.items = samples, .count = rounds};
+
+    for (uint32_t i = 0; i < rounds; i++) {
+        samples[i] = (struct sample){.suite = suite, .cell = cell, .round = i};
+    }
+    estimate_suite(NULL, &list, suite, out);
+}
+
+static void estimate_counts_what_is_not_done(void **state)
+{
+    static const struct suite suite = {.estimate_ms = parameter_ms};
+    static const struct suite other = {.estimate_ms = parameter_ms};
+    static const struct cell cell = {.parameters = {100}};
+    struct sample samples[] = {
+        {.suite = &suite, .cell = &cell, .done = true},
+        {.suite = &suite, .cell = &cell},
+        {.suite = &other, .cell = &cell},
+        {.suite = &suite, .cell = &cell, .round = 4},
+    };
+    const struct sample_list list = {.items = samples, .count = 4};
+    struct estimate estimate;
+
+    (void)state;
+    estimate_suite(NULL, &list, &suite, &estimate);
+    assert_int_equal(estimate.measurements, 2);
+    assert_int_equal(estimate.first_round, 1);
+    assert_int_equal(estimate.rounds, 5);
+    assert_int_equal(estimate.all_ms, 200);
+    assert_int_equal(estimate.least_ms, 100);
+}
+
+/* First three rounds for all, then five, then the rest; each time as much as there is. */
+static void estimate_shares_give_everybody_the_first_rounds(void **state)
+{
+    static const struct suite suites[2] = {{.estimate_ms = parameter_ms},
+                                           {.estimate_ms = parameter_ms}};
+    static const struct cell long_cell = {.parameters = {1000}};
+    static const struct cell short_cell = {.parameters = {10}};
+    struct estimate estimates[2];
+
+    (void)state;
+    estimate_rounds(&suites[0], &long_cell, 9, &estimates[0]);
+    estimate_rounds(&suites[1], &short_cell, 7, &estimates[1]);
+    assert_int_equal(estimate_share_ms(estimates, 2, 1515), 1500);
+    assert_int_equal(estimate_share_ms(estimates, 2, 3030), 3000);
+    assert_int_equal(estimate_share_ms(estimates, 2, 5050), 5000);
+    assert_int_equal(estimate_share_ms(estimates, 2, 9070), 9000);
+    assert_in_range(estimate_share_ms(estimates, 2, 2 * 9070), 17990, 18000);
+    assert_int_equal(estimate_share_ms(estimates + 1, 1, 70), 70);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +401,8 @@ int main(void)
         cmocka_unit_test(pattern_repeats_after_its_period),
         cmocka_unit_test(pattern_offset_differs_for_every_connection),
         cmocka_unit_test(number_refuses_what_is_not_one),
+        cmocka_unit_test(estimate_counts_what_is_not_done),
+        cmocka_unit_test(estimate_shares_give_everybody_the_first_rounds),
         cmocka_unit_test(interval_leaves_out_what_a_coin_seldom_gives),
         cmocka_unit_test(verdict_needs_more_than_the_resolution),
         cmocka_unit_test(cpu_time_counts_ended_threads),
