@@ -3,6 +3,9 @@
  * a directory of their own under /tmp, and announce nothing: a port is chosen beforehand, and the
  * server is there when it accepts. A port that somebody took meanwhile makes the server end, which is
  * seen and said.
+ *
+ * A run that is killed leaves its directory. Each is locked while it is in use, and the kernel ends a
+ * lock with its process: what can be locked by the next run belongs to nobody any more.
  */
 #include "measure.h"
 
@@ -15,12 +18,19 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define START_LIMIT_NS (10 * NS_PER_S)
 #define STOP_GRACE_MS  5000
 #define LOOK_AGAIN_MS  10
+
+#define DIRECTORY_PREFIX "gyre-bench.run-"
+/* Younger than this a directory may just be about to be locked. */
+#define ABANDONED_S      60
 
 static int free_port(unsigned *out_port)
 {
@@ -44,17 +54,23 @@ static int free_port(unsigned *out_port)
 
 int external_open(struct external *external, struct sample *sample)
 {
-    snprintf(external->directory, sizeof(external->directory), "/tmp/gyre-bench-XXXXXX");
+    snprintf(external->directory, sizeof(external->directory), "/tmp/" DIRECTORY_PREFIX "XXXXXX");
     if (mkdtemp(external->directory) == NULL || free_port(&external->port) < 0) {
         sample_fail(sample, OUTCOME_FAILED, "%s: %s", external->directory, strerror(errno));
+        return -1;
+    }
+    external->lock_fd = open(external->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (external->lock_fd < 0 || flock(external->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        sample_fail(sample, OUTCOME_FAILED, "%s: %s", external->directory, strerror(errno));
+        external_close(external);
         return -1;
     }
     return 0;
 }
 
-void external_close(const struct external *external)
+static void remove_directory(const char *path)
 {
-    DIR *directory = opendir(external->directory);
+    DIR *directory = opendir(path);
     const struct dirent *entry;
 
     while (directory != NULL && (entry = readdir(directory)) != NULL) {
@@ -65,7 +81,48 @@ void external_close(const struct external *external)
     if (directory != NULL) {
         closedir(directory);
     }
-    rmdir(external->directory);
+    rmdir(path);
+}
+
+void external_close(const struct external *external)
+{
+    remove_directory(external->directory);
+    if (external->lock_fd >= 0) {
+        close(external->lock_fd);
+    }
+}
+
+static void sweep_one(const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat status;
+
+    if (fd < 0) {
+        return;
+    }
+    if (fstat(fd, &status) == 0 && status.st_uid == geteuid() &&
+        time(NULL) - status.st_mtime > ABANDONED_S && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        remove_directory(path);
+    }
+    close(fd);
+}
+
+void external_sweep(void)
+{
+    DIR *directory = opendir("/tmp");
+    const struct dirent *entry;
+
+    while (directory != NULL && (entry = readdir(directory)) != NULL) {
+        if (strncmp(entry->d_name, DIRECTORY_PREFIX, sizeof(DIRECTORY_PREFIX) - 1) == 0) {
+            char path[PATH_MAX];
+
+            snprintf(path, sizeof(path), "/tmp/%s", entry->d_name);
+            sweep_one(path);
+        }
+    }
+    if (directory != NULL) {
+        closedir(directory);
+    }
 }
 
 int external_file(const struct external *external, struct sample *sample, const char *name,

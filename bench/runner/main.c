@@ -3,6 +3,7 @@
  */
 #include "bench.h"
 #include "child.h"
+#include "measure.h"
 #include "number.h"
 
 #include <argp.h>
@@ -286,6 +287,7 @@ static int command_run(int argc, char **argv)
     }
     argp_parse(&argp, argc, argv, 0, NULL, &options);
     child_signals_init();
+    external_sweep();
     return run_suites(&options);
 }
 

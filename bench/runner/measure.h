@@ -77,8 +77,12 @@ void server_stop(struct server *server, struct sample *sample);
 /* Programs that are not ours: found in PATH, configured in a directory of their own. */
 struct external {
     char directory[64];
+    int lock_fd; /* held as long as the directory is in use */
     unsigned port;
 };
+
+/** external_sweep() - remove the directories of runs that were killed. */
+void external_sweep(void);
 
 /** external_open() - make the directory, choose a port. Returns: 0, or -1 after sample_fail(). */
 int external_open(struct external *external, struct sample *sample);

@@ -7,6 +7,7 @@ Measures something short, makes the report, and looks at the page: its structure
 layout and console in a headless Chromium where there is one (else those cases are skipped). TAP.
 """
 
+import fcntl
 import html.parser
 import json
 import os
@@ -221,6 +222,22 @@ def check_layout(tap, url, chromium):
     browser.close()
 
 
+def check_sweep(tap, bench):
+    """What a killed run left behind goes with the next one, what another run holds stays."""
+    held, left = (tempfile.mkdtemp(prefix="gyre-bench.run-", dir="/tmp") for _ in range(2))
+    for path in (held, left):
+        pathlib.Path(path, "nginx.conf").touch()
+        os.utime(path, (1, 1))
+    lock = os.open(held, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    subprocess.run([bench, "run", "post", "--quick", "--pairs", "1", "--duration-ms", "1",
+                    "--out", WORK + "/sweep"], capture_output=True, timeout=120)
+    tap.case("killed_run_is_swept", not os.path.exists(left), left)
+    tap.case("running_one_is_left_alone", os.path.exists(held + "/nginx.conf"), held)
+    shutil.rmtree(held)
+    os.close(lock)
+
+
 def main():
     bench = sys.argv[1]
     tap = Tap()
@@ -229,14 +246,21 @@ def main():
                           "--duration-ms", "10", "--filter", "timers/restart-100K", "--filter", "post/",
                           "--out", out], capture_output=True, text=True, timeout=120)
     tap.case("run_for_the_report_succeeds", run.returncode == 0, run.stderr)
+    # A suite without one row that has numbers, and cells that are missing, are in it too.
+    none = subprocess.run([bench, "run", "churn", "--quick", "--pairs", "1", "--servers-dir", WORK,
+                           "--out", out], capture_output=True, text=True, timeout=120)
+    tap.case("run_without_servers_is_a_failure", none.returncode == 1, none.stderr)
+    page = pathlib.Path(out, "report.html")
     made = subprocess.run([bench, "report", out], capture_output=True, text=True, timeout=120)
     tap.case("report_is_made", made.returncode == 0, made.stderr)
-    page = pathlib.Path(out, "report.html")
-    check_structure(tap, page.read_text(encoding="utf-8"), shutil.which("gnuplot"))
+    text = page.read_text(encoding="utf-8")
+    tap.case("report_says_what_was_skipped", "skipped: echo-epoll was not built" in text)
+    check_structure(tap, text, shutil.which("gnuplot"))
     check_layout(tap, page.as_uri(), shutil.which("chromium"))
     same = subprocess.run([bench, "compare", out, out], capture_output=True, text=True, timeout=60)
     tap.case("compare_with_itself_finds_no_change",
              same.returncode == 0 and ": 0 less, 0 more," in same.stdout, same.stdout)
+    check_sweep(tap, bench)
     none = subprocess.run([bench, "compare", out, WORK], capture_output=True, text=True, timeout=60)
     tap.case("compare_without_results_is_refused", none.returncode == 2, none.stderr)
     print("1..%d" % tap.count)
