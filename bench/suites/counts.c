@@ -14,22 +14,10 @@
 #include <string.h>
 
 static const struct contender contenders[] = {
-    {.name = "echo-epoll", .program = "echo-epoll"},
-    {.name = "echo-uring", .program = "echo-uring"},
-    {.name = "gyre-uring",
-     .program = "echo-server",
-     .arguments = {"--backend", "uring"},
-     .expect = "uring"},
-    {.name = "gyre-epoll",
-     .program = "echo-server",
-     .arguments = {"--backend", "epoll"},
-     .expect = "epoll"},
-    {.name = "libuv-try", .program = "echo-libuv", .arguments = {"--send", "try"}},
-    {.name = "libuv-write", .program = "echo-libuv", .arguments = {"--send", "write"}},
-    {.name = "libevent", .program = "echo-libevent"},
-    {.name = "libev", .program = "echo-libev"},
-    {.name = "asio-epoll", .program = "echo-asio"},
-    {.name = "asio-uring", .program = "echo-asio-uring"},
+    SUITES_OWN_SERVERS,
+    SUITES_LIBUV("try"),
+    SUITES_LIBUV("write"),
+    SUITES_OTHER_LIBRARIES,
 };
 
 static const struct cell cells[] = {

@@ -9,21 +9,9 @@
 
 static const struct contender contenders[] = {
     {.name = "echo-threads", .program = "echo-threads", .slow = true},
-    {.name = "echo-epoll", .program = "echo-epoll"},
-    {.name = "echo-uring", .program = "echo-uring"},
-    {.name = "gyre-uring",
-     .program = "echo-server",
-     .arguments = {"--backend", "uring"},
-     .expect = "uring"},
-    {.name = "gyre-epoll",
-     .program = "echo-server",
-     .arguments = {"--backend", "epoll"},
-     .expect = "epoll"},
-    {.name = "libuv-try", .program = "echo-libuv", .arguments = {"--send", "try"}},
-    {.name = "libevent", .program = "echo-libevent"},
-    {.name = "libev", .program = "echo-libev"},
-    {.name = "asio-epoll", .program = "echo-asio"},
-    {.name = "asio-uring", .program = "echo-asio-uring"},
+    SUITES_OWN_SERVERS,
+    SUITES_LIBUV("try"),
+    SUITES_OTHER_LIBRARIES,
 };
 
 static const struct cell cells[] = {

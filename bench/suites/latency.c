@@ -16,16 +16,7 @@
 #include <string.h>
 
 static const struct contender contenders[] = {
-    {.name = "echo-epoll", .program = "echo-epoll"},
-    {.name = "echo-uring", .program = "echo-uring"},
-    {.name = "gyre-uring",
-     .program = "echo-server",
-     .arguments = {"--backend", "uring"},
-     .expect = "uring"},
-    {.name = "gyre-epoll",
-     .program = "echo-server",
-     .arguments = {"--backend", "epoll"},
-     .expect = "epoll"},
+    SUITES_OWN_SERVERS,
     {.name = "gyre-uring-busy",
      .program = "echo-server",
      .arguments = {"--backend", "uring", "--busy-poll-us", "100"},
@@ -34,11 +25,8 @@ static const struct contender contenders[] = {
      .program = "echo-server",
      .arguments = {"--backend", "epoll", "--busy-poll-us", "100"},
      .expect = "epoll"},
-    {.name = "libuv-try", .program = "echo-libuv", .arguments = {"--send", "try"}},
-    {.name = "libevent", .program = "echo-libevent"},
-    {.name = "libev", .program = "echo-libev"},
-    {.name = "asio-epoll", .program = "echo-asio"},
-    {.name = "asio-uring", .program = "echo-asio-uring"},
+    SUITES_LIBUV("try"),
+    SUITES_OTHER_LIBRARIES,
 };
 
 /* percent and rate 0: ping-pong, a closed loop. */
