@@ -500,7 +500,6 @@ static void begin_stream(struct gyre_stream *stream, const struct gyre_stream_ha
     if ((handler->flags & GYRE_STREAM_DESCRIPTORS) && gyre__stream_is_unix(stream)) {
         stream->fd.flags |= GYRE__FD_CONTROL;
     }
-    note_opened(stream);
     gyre_loop_ref(stream->fd.loop); /* also while none of its operations is active */
 }
 
@@ -515,6 +514,7 @@ int gyre__stream_init(struct gyre_stream *stream, struct gyre_loop *loop, int nu
     rc = gyre_fd_init(&stream->fd, loop, number);
     if (rc == 0) {
         begin_stream(stream, handler);
+        note_opened(stream);
     }
     return rc;
 }
