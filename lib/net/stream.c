@@ -399,6 +399,7 @@ static void note_end(struct gyre_stream *stream, int32_t res)
     const int tcp = (stream->fd.flags & GYRE__FD_TCP) != 0;
 
     stream->flags |= GYRE__STREAM_ENDED;
+    stream->flags |= res == -ECONNRESET ? GYRE__STREAM_GONE : 0;
     if (told) {
         return;
     }
@@ -743,7 +744,7 @@ void gyre__stream_step(struct gyre_stream *stream)
     if (gyre__alarm_active(&stream->recv.alarm)) {
         gyre__wheel_remove(&stream->fd.loop->wheel, &stream->recv.alarm);
     }
-    if (stream->flags & GYRE__STREAM_RESET) {
+    if ((stream->flags & (GYRE__STREAM_RESET | GYRE__STREAM_GONE)) == GYRE__STREAM_RESET) {
         make_reset(stream);
     }
     gyre_op_init(&stream->recv, on_closed);

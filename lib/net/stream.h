@@ -41,6 +41,8 @@ enum gyre__stream_state {
 
 #define GYRE__STREAM_SHORT (1u << 14) /* a send ended early: its error may have been swallowed */
 
+#define GYRE__STREAM_GONE (1u << 15) /* the peer has reset it: nothing is left to be reset */
+
 #define GYRE__STREAM_QUIET (GYRE__STREAM_PAUSED | GYRE__STREAM_HELD)
 
 /* What a chunk counts for at least, however few its bytes: a queue of many is bounded too. */

@@ -391,6 +391,28 @@ static void reset_by_the_peer_ends_with_econnreset_once(void)
     }
 }
 
+static uint64_t calls_beside_waits(const struct call *call)
+{
+    const struct gyre_loop_stats stats = trial_stats(call->loop);
+
+    return stats.syscalls - stats.enters;
+}
+
+/* Nothing is left that could be reset: the receive that tells, and close(2). */
+static void reset_by_the_peer_is_not_answered_by_one(void)
+{
+    struct call call;
+
+    call_open(&call, test_tcp_pair);
+    trial_turns(call.loop, 3);
+    const uint64_t before = calls_beside_waits(&call);
+    wire_reset(call.peer);
+    call.peer = -1;
+    assert_int_equal(talk_end(call.loop, &call.talk), -ECONNRESET);
+    assert_true(calls_beside_waits(&call) - before <= 2);
+    call_end(&call);
+}
+
 /* R04 */
 static void data_then_end_arrive_in_this_order(void)
 {
@@ -592,6 +614,7 @@ int main(void)
         TEST_CASE(reset_is_seen_by_the_peer_as_econnreset),
         TEST_CASE(reset_while_lingering_ends_soon),
         TEST_CASE(reset_by_the_peer_ends_with_econnreset_once),
+        TEST_CASE(reset_by_the_peer_is_not_answered_by_one),
         TEST_CASE(data_then_end_arrive_in_this_order),
         TEST_CASE(half_close_by_the_peer_still_gets_everything),
         TEST_CASE(end_of_the_peer_without_on_eof_closes_after_the_queue),
