@@ -3,6 +3,7 @@
 
 #include "common/common.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <error.h>
 #include <inttypes.h>
@@ -27,7 +28,8 @@ static struct server *server_of(struct gyre_dgram *dgram)
  *
  * A socket bound to 0.0.0.0 or :: has all addresses of the machine. An answer has to leave from the
  * one that was asked, or the client takes it for a stranger's: gyre_dgram_reply() sees to that, with
- * what GYRE_DGRAM_PACKET_INFO has told.
+ * what GYRE_DGRAM_PACKET_INFO has told. A socket bound to one address has no choice, and is spared
+ * what the kernel takes to tell it.
  */
 void udp_server_answer(struct gyre_dgram *dgram, const struct gyre_datagram *question,
                        const void *data, size_t len)
@@ -50,6 +52,12 @@ static void on_stop(void *context)
     gyre_dgram_close(&server->dgram);
 }
 
+static int has_all_addresses(const struct gyre_addr *address)
+{
+    return address->any.sa_family == AF_INET6 ? IN6_IS_ADDR_UNSPECIFIED(&address->in6.sin6_addr)
+                                              : address->in.sin_addr.s_addr == htonl(INADDR_ANY);
+}
+
 static void open_socket(struct server *server, struct gyre_loop *loop,
                         const struct gyre_dgram_options *dgram_options)
 {
@@ -67,9 +75,8 @@ void udp_server_run(int argc, char **argv, const char *doc, size_t receive_max,
 {
     const struct gyre_dgram_handler handler = {.on_datagram = on_datagram};
     struct gyre_addr address;
-    const struct gyre_dgram_options dgram_options = {
+    struct gyre_dgram_options dgram_options = {
         .handler = &handler,
-        .flags = GYRE_DGRAM_PACKET_INFO,
         .local = &address,
         .receive_max = receive_max,
     };
@@ -80,6 +87,7 @@ void udp_server_run(int argc, char **argv, const char *doc, size_t receive_max,
 
     example_parse_options(argc, argv, doc, &options);
     address = example_address(&options);
+    dgram_options.flags = has_all_addresses(&address) ? GYRE_DGRAM_PACKET_INFO : 0;
     loop = example_loop_create(&options);
     open_socket(&server, loop, &dgram_options);
     example_signals_start(&signals, loop, on_stop, &server);
