@@ -106,7 +106,7 @@ struct gyre_dgram_handler {
  * @local: the address to bind to; NULL: the kernel chooses one at the first send.
  * @peer: the address to connect to: only its datagrams arrive, and sends need no address.
  * @receive_max: longer datagrams are truncated to this many bytes, 1..GYRE_DGRAM_MAX; default
- *     GYRE_DGRAM_MAX. A little faster up to 2,112.
+ *     GYRE_DGRAM_MAX.
  * @queue_bytes, @queue_count: how much may wait to be sent; defaults 1 MiB and 4,096 datagrams.
  * Returns: (a type).   Thread: any.   Source: docs/datagrams.md.
  */

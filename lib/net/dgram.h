@@ -38,8 +38,7 @@ enum gyre__dgram_room {
 
 enum {
     GYRE__DGRAM_BATCH = 64,    /* datagrams per system call */
-    GYRE__DGRAM_HEAD = 2112,   /* bytes; holds an Ethernet frame, and an odd count of cache lines */
-    GYRE__DGRAM_TAIL = 65600,  /* room for the largest datagram, and a cache line to stagger them */
+    GYRE__DGRAM_ROOM = 65600,  /* for the largest datagram, and a cache line to stagger them */
     GYRE__DGRAM_CONTROL = 192, /* of a datagram received: every item of control.c at once is 164 */
     GYRE__DGRAM_CONTROL_OUT = 64,      /* packet info and a segment size */
     GYRE__DGRAM_PAGE_ROOM = 66 * 1024, /* the largest item */
@@ -52,13 +51,13 @@ struct gyre__dgram_item;
  * Where datagrams are received, and where the descriptions of those to be sent are put together:
  * one for each loop, used by whichever socket has its turn, so that it stays in the cache.
  *
- * A datagram is received into a head and, what does not fit, into a tail. The heads lie packed. A
- * tail has room for a head in front of it: a large datagram is made one piece by moving its head
- * there. So there is room for 64 datagrams of 64 KiB, and small ones never touch the 4 MiB.
+ * There is room for 64 datagrams of 64 KiB. Small ones touch a page of each room, and no more of the
+ * 4 MiB is ever there; they begin a cache line further each, so that they do not crowd in one set of
+ * the cache. One piece each: the kernel takes a second one of a message with more ado.
  */
 struct gyre__dgram_scratch {
     struct mmsghdr in[GYRE__DGRAM_BATCH];
-    struct iovec in_iov[GYRE__DGRAM_BATCH][2];
+    struct iovec in_iov[GYRE__DGRAM_BATCH];
     struct gyre_addr from[GYRE__DGRAM_BATCH];
     _Alignas(struct cmsghdr) uint8_t in_control[GYRE__DGRAM_BATCH][GYRE__DGRAM_CONTROL];
     uint32_t shaped_max; /* receive_max that in_iov is set up for */
@@ -69,8 +68,7 @@ struct gyre__dgram_scratch {
     struct gyre__dgram_item *out_item[GYRE__DGRAM_BATCH];
     _Alignas(struct cmsghdr) uint8_t out_control[GYRE__DGRAM_BATCH][GYRE__DGRAM_CONTROL_OUT];
 
-    _Alignas(64) uint8_t heads[GYRE__DGRAM_BATCH][GYRE__DGRAM_HEAD];
-    uint8_t tails[GYRE__DGRAM_BATCH][GYRE__DGRAM_TAIL];
+    _Alignas(64) uint8_t rooms[GYRE__DGRAM_BATCH][GYRE__DGRAM_ROOM];
 };
 
 /* A datagram to be sent: on the queue, or on the list of those that ended and have a callback to
@@ -106,7 +104,7 @@ struct gyre__dgram_page {
 _Static_assert(sizeof(struct gyre__dgram_item) + sizeof(struct gyre_addr) + GYRE_DGRAM_MAX + 64 <=
                    GYRE__DGRAM_PAGE_ROOM,
                "the largest datagram fits");
-_Static_assert(GYRE__DGRAM_TAIL >= GYRE_DGRAM_MAX, "as a tail with its head in front");
+_Static_assert(GYRE__DGRAM_ROOM >= GYRE_DGRAM_MAX, "the largest datagram fits");
 
 static inline struct gyre_loop *gyre__dgram_loop(const struct gyre_dgram *dgram)
 {

@@ -38,8 +38,6 @@ static int dgram_wants_control(const struct gyre_dgram *dgram)
 /* Make headers fit what the socket expects; mostly they do, from the last time. */
 static void dgram_shape(struct gyre__dgram_scratch *scratch, const struct gyre_dgram *dgram)
 {
-    const size_t head =
-        dgram->receive_max < GYRE__DGRAM_HEAD ? dgram->receive_max : GYRE__DGRAM_HEAD;
     const int control = dgram_wants_control(dgram);
 
     if (scratch->shaped_max == dgram->receive_max && scratch->shaped_control == control) {
@@ -47,15 +45,13 @@ static void dgram_shape(struct gyre__dgram_scratch *scratch, const struct gyre_d
     }
     for (int i = 0; i < GYRE__DGRAM_BATCH; i++) {
         struct msghdr *msg = &scratch->in[i].msg_hdr;
-        struct iovec *iov = scratch->in_iov[i];
 
-        iov[0] = (struct iovec){scratch->heads[i], head};
-        iov[1] = (struct iovec){scratch->tails[i] + GYRE__DGRAM_HEAD, dgram->receive_max - head};
+        scratch->in_iov[i] = (struct iovec){scratch->rooms[i], dgram->receive_max};
         *msg = (struct msghdr){
             .msg_name = &scratch->from[i].any,
             .msg_namelen = sizeof(scratch->from[i].storage),
-            .msg_iov = iov,
-            .msg_iovlen = iov[1].iov_len > 0 ? 2 : 1,
+            .msg_iov = &scratch->in_iov[i],
+            .msg_iovlen = 1,
             .msg_control = control ? scratch->in_control[i] : NULL,
             .msg_controllen = control ? GYRE__DGRAM_CONTROL : 0,
         };
@@ -148,24 +144,13 @@ static void dgram_strip_header(struct gyre_datagram *datagram)
     datagram->len -= header;
 }
 
-/* The bytes in one piece. */
-static const uint8_t *dgram_bytes(struct gyre__dgram_scratch *scratch, int index, size_t len)
-{
-    if (len <= scratch->in_iov[index][0].iov_len) {
-        return scratch->heads[index];
-    }
-    gyre_assert(scratch->in_iov[index][0].iov_len == GYRE__DGRAM_HEAD);
-    memcpy(scratch->tails[index], scratch->heads[index], GYRE__DGRAM_HEAD);
-    return scratch->tails[index];
-}
-
 static void dgram_take(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch, int index)
 {
     const uint32_t raw4 = GYRE__DGRAM_RAW | GYRE__DGRAM_IPV4;
     struct mmsghdr *in = &scratch->in[index];
     struct gyre_addr local;
     struct gyre_datagram datagram = {
-        .data = dgram_bytes(scratch, index, in->msg_len),
+        .data = scratch->rooms[index],
         .len = in->msg_len,
         .flags = in->msg_hdr.msg_flags & MSG_TRUNC ? GYRE_DGRAM_TRUNCATED : 0,
         .from = &scratch->from[index],

@@ -138,7 +138,7 @@ static void truncated_at(size_t most)
     test_loop_end(loop);
 }
 
-/* U02: what fits the small buffers of a batch, and what needs the large ones. */
+/* U02 */
 static void receive_truncated_is_flagged_and_the_next_intact(void)
 {
     truncated_at(100);
