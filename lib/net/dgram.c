@@ -15,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "base/sys.h"
+#include "core/op.h"
 
 #include <errno.h>
 #include <linux/sock_diag.h>
@@ -226,6 +227,7 @@ static int dgram_start(struct gyre_dgram *dgram, struct gyre_loop *loop, int num
     if (rc < 0) {
         return rc;
     }
+    dgram->fd.flags |= GYRE__FD_NO_ROOM_EVENTS;
     rc = gyre_op_poll(&dgram->in, &dgram->fd, POLLIN, GYRE_MULTISHOT);
     if (rc < 0) {
         const int undone = gyre_fd_detach(&dgram->fd, &ignored);

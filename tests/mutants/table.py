@@ -257,6 +257,13 @@ URING = [
 
 EPOLL = [
     mutant(
+        "room-never-told",
+        "a datagram socket whose send buffer was full is not registered to be told of room",
+        "await_first_edge",
+        "op->fd->flags & GYRE__FD_REGISTERED ? control(op->fd, EPOLL_CTL_MOD)",
+        "op->fd->flags & GYRE__FD_REGISTERED ? 0",
+        "net-dgram_send-epoll"),
+    mutant(
         "end-behind-short-read",
         "a short read means empty although an end is known to be behind it: the end is lost",
         "gyre__fd_note_received",

@@ -395,6 +395,28 @@ static void busy_socket_makes_few_system_calls(void)
     test_loop_end(loop);
 }
 
+/* Room in the send buffer is no news to a socket that has always had some. */
+static void reply_that_has_left_wakes_nobody(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const int client = plain_open("127.0.0.1", NULL);
+    struct mate server;
+
+    open_v4(&server, loop);
+    server.then = mate_echo;
+    const struct gyre_addr there = mate_addr(&server);
+    trial_turns(loop, 2);
+    const unsigned idle = (unsigned)trial_idle_turns(loop, 20 * GYRE_MSEC);
+    for (int i = 0; i < 3; i++) {
+        plain_send(client, &there, "hello", 5);
+        mate_until(&server, i + 1);
+        assert_true((unsigned)trial_idle_turns(loop, 20 * GYRE_MSEC) <= idle);
+    }
+    mate_close(&server);
+    close(client);
+    test_loop_end(loop);
+}
+
 static void again(struct mate *mate, const struct gyre_datagram *datagram)
 {
     if (mate->context == NULL) {
@@ -802,6 +824,7 @@ int main(void)
         TEST_CASE(receive_on_sockets_of_all_kinds_in_turn),
         TEST_CASE(burst_received_and_dropped_add_up),
         TEST_CASE(busy_socket_makes_few_system_calls),
+        TEST_CASE(reply_that_has_left_wakes_nobody),
         TEST_CASE(flood_does_not_starve_the_rest),
         TEST_CASE(refused_connected_is_told_and_the_socket_works_on),
         TEST_CASE(refused_earlier_does_not_lose_the_next_datagram),

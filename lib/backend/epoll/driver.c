@@ -2,8 +2,10 @@
  * The epoll driver: completions made from readiness, at the price of the best hand-written loop.
  *
  * A descriptor is registered once, edge-triggered for both directions, when an operation first has
- * to wait on it, and never modified; close(2) takes it out. gyre_fd.ready remembers what the edges
- * said:
+ * to wait on it, and never modified; close(2) takes it out. Datagram sockets are the exception: the
+ * kernel tells of room after each datagram that has left, not only when there was none, so they are
+ * registered for output when an operation first has to wait for it. gyre_fd.ready remembers what the
+ * edges said:
  *
  *     IN, OUT   a try may succeed. Set by an edge; cleared when a try finds nothing, and for IN
  *               also when a stream gave less than there was room for: then it is empty, and the
@@ -26,6 +28,7 @@
 #include "core/op.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
@@ -90,7 +93,8 @@ static void epoll_fini(struct gyre_loop *loop)
 
 static int control(struct gyre_fd *fd, int what)
 {
-    struct epoll_event event = {.events = REGISTRATION,
+    const uint32_t unwanted = fd->flags & GYRE__FD_NO_ROOM_EVENTS ? EPOLLOUT : 0;
+    struct epoll_event event = {.events = REGISTRATION & ~unwanted,
                                 .data.u64 = gyre__name(fd->slot, fd->generation)};
 
     fd->loop->stats.syscalls++;
@@ -128,11 +132,27 @@ static void epoll_forget(struct gyre_fd *fd)
 
 /* ---- trying ---- */
 
+static int waits_for_room(const struct gyre_op *op)
+{
+    return (gyre__kind_poll_events(op) & POLLOUT) != 0;
+}
+
+/* Registered, but not for what the operation waits for. */
+static int lacks_room_events(const struct gyre_op *op)
+{
+    return (op->fd->flags & GYRE__FD_NO_ROOM_EVENTS) && waits_for_room(op);
+}
+
 /* Wait for an edge. Called from arm() and resume(), so a failure is a result for later. */
 static void await_first_edge(struct gyre_op *op)
 {
-    const int rc = register_fd(op->fd);
+    int rc;
 
+    if (waits_for_room(op)) {
+        op->fd->flags &= (uint16_t)~GYRE__FD_NO_ROOM_EVENTS;
+    }
+    /* If there is room by now, a change of the registration tells. */
+    rc = op->fd->flags & GYRE__FD_REGISTERED ? control(op->fd, EPOLL_CTL_MOD) : register_fd(op->fd);
     if (rc < 0) {
         gyre__op_ready(op, gyre__op_outcome(op, rc));
     } else if (op->fd->flags & GYRE__FD_PLAIN) {
@@ -142,7 +162,7 @@ static void await_first_edge(struct gyre_op *op)
 
 static inline void await_edge(struct gyre_op *op)
 {
-    if (!(op->fd->flags & GYRE__FD_REGISTERED)) {
+    if (!(op->fd->flags & GYRE__FD_REGISTERED) || lacks_room_events(op)) {
         await_first_edge(op);
     }
 }
