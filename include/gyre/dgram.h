@@ -158,7 +158,9 @@ struct gyre_dgram {
     uint8_t refused;
     uint8_t room;
     uint8_t troubled;
+    uint8_t flooded;
     uint16_t flags;
+    uint16_t batch;
     uint32_t receive_max;
     uint32_t send_max;
     uint32_t average;

@@ -3,7 +3,7 @@
  *
  *     NONE --gyre_dgram_open()--> OPEN --gyre_dgram_close()--> CLOSING --finish()--> CLOSED
  *
- * OPEN:    the poll `in` tells of data; `out` is active while the socket's send buffer is full.
+ * OPEN:    the poll `in` is active and tells of data; `out` is active while the socket's send buffer is full.
  * CLOSING: the descriptor's close waits for both; nothing is queued.
  * CLOSED:  nothing refers to the struct any more.
  *
@@ -132,12 +132,25 @@ static void dgram_on_work(struct gyre_op *op, const struct gyre_result *result)
     }
 }
 
+static int dgram_wait(struct gyre_dgram *dgram)
+{
+    return gyre_op_poll(&dgram->in, &dgram->fd, POLLIN, dgram->flooded ? 0 : GYRE_MULTISHOT);
+}
+
 static void dgram_on_readable(struct gyre_op *op, const struct gyre_result *result)
 {
     struct gyre_dgram *dgram = gyre_container_of(op, struct gyre_dgram, in);
 
     if (!gyre__dgram_is_open(dgram)) {
         return;
+    }
+    if (!(result->flags & GYRE_MORE) && (result->res >= 0 || result->res == -ECANCELED)) {
+        const int rc = dgram_wait(dgram); /* before callbacks run: its memory is still reserved */
+
+        gyre_assert(rc == 0);
+    }
+    if (result->res == -ECANCELED) {
+        return; /* for another way of waiting */
     }
     if (result->res < 0) {
         gyre__dgram_report(dgram, result->res, NULL);
@@ -228,7 +241,7 @@ static int dgram_start(struct gyre_dgram *dgram, struct gyre_loop *loop, int num
         return rc;
     }
     dgram->fd.flags |= GYRE__FD_NO_ROOM_EVENTS;
-    rc = gyre_op_poll(&dgram->in, &dgram->fd, POLLIN, GYRE_MULTISHOT);
+    rc = dgram_wait(dgram);
     if (rc < 0) {
         const int undone = gyre_fd_detach(&dgram->fd, &ignored);
 

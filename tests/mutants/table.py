@@ -385,6 +385,13 @@ NET = [
         "dgram_sent(dgram, scratch, rc);",
         "dgram_sent(dgram, scratch, (int)count);",
         "net-dgram_send-epoll"),
+    mutant(
+        "flood-for-ever",
+        "a paused socket that was flooded is polled for one event again and again: the loop spins",
+        "dgram_note_batch",
+        "if (count == 0 || dgram->batch < 8 * FLOOD_UNTIL) {",
+        "if (dgram->batch < 8 * FLOOD_UNTIL) {",
+        "net-dgram-uring"),
 ]
 
 MUTANTS = CORE + URING + EPOLL + NET

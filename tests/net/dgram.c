@@ -395,6 +395,42 @@ static void busy_socket_makes_few_system_calls(void)
     test_loop_end(loop);
 }
 
+/* How a socket waits may depend on how much comes: many at a time, then one by one, and again. */
+static void receive_in_floods_and_singly_loses_nothing_and_never_spins(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const int client = plain_open("127.0.0.1", NULL);
+    struct mate server;
+    uint32_t sent = 0;
+
+    open_v4(&server, loop);
+    server.then = mate_in_order;
+    const struct gyre_addr there = mate_addr(&server);
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 40; i++, sent += 40) {
+            plain_send_numbers(client, &there, sent, 40, 10);
+            mate_until(&server, (int)sent + 40);
+        }
+        assert_true(trial_idle_turns(loop, 20 * GYRE_MSEC) < 10);
+        assert_int_equal(gyre_dgram_pause(&server.dgram), 0);
+        plain_send_numbers(client, &there, sent, 40, 10);
+        assert_true(trial_idle_turns(loop, 20 * GYRE_MSEC) < 10);
+        assert_int_equal(server.datagrams, sent);
+        assert_int_equal(gyre_dgram_resume(&server.dgram), 0);
+        sent += 40;
+        mate_until(&server, (int)sent);
+        for (int i = 0; i < 40; i++) {
+            trial_turns(loop, i % 3);
+            plain_send_numbers(client, &there, sent++, 1, 10);
+            mate_until(&server, (int)sent);
+        }
+        assert_true(trial_idle_turns(loop, 20 * GYRE_MSEC) < 10);
+    }
+    mate_close(&server);
+    close(client);
+    test_loop_end(loop);
+}
+
 /* Room in the send buffer is no news to a socket that has always had some. */
 static void reply_that_has_left_wakes_nobody(void)
 {
@@ -824,6 +860,7 @@ int main(void)
         TEST_CASE(receive_on_sockets_of_all_kinds_in_turn),
         TEST_CASE(burst_received_and_dropped_add_up),
         TEST_CASE(busy_socket_makes_few_system_calls),
+        TEST_CASE(receive_in_floods_and_singly_loses_nothing_and_never_spins),
         TEST_CASE(reply_that_has_left_wakes_nobody),
         TEST_CASE(flood_does_not_starve_the_rest),
         TEST_CASE(refused_connected_is_told_and_the_socket_works_on),
