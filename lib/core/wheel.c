@@ -7,13 +7,17 @@
  * is in the first occupied slot of the lowest occupied level, found by two count-trailing-zeros.
  *
  *     add        one xor and one clz to find the slot, one list append
- *     remove     one list unlink
- *     pop        move wheel->now to the first slot that has begun; spread its alarms over the
- *                levels below (each alarm moves at most 10 times in its life, usually 2 or 3);
- *                alarms that reach level 0 with deadline == now are due
+ *     remove     one list unlink; whoever is the last of a list has the head on both sides, and
+ *                the head's address says which slot it is
+ *     pop        take the first slot that has begun. If it is over too, and few alarms are in it,
+ *                they are all due: sort them, and wheel->now is the slot's end. Else wheel->now is
+ *                its beginning, and its alarms are spread over the levels below. (Each alarm moves
+ *                at most 10 times in its life, usually 2 or 3. Each move waits for its memory, so
+ *                sorting a few at once, levels above the bottom, is what makes an expiry cheap.)
  *
  * Equal deadlines keep their order: they always share a slot (the slot is a function of the
- * deadline and wheel->now), are appended in start order, and slots are spread from the front.
+ * deadline and wheel->now), are appended in start order, and slots are spread and sorted from the
+ * front, a later one behind its equals.
  *
  * An alarm added at or before wheel->now goes to the due list, sorted in behind its equals; the
  * list is short: what is due is popped in the same turn.
@@ -28,7 +32,10 @@
 #include "base/assert.h"
 #include "base/list.h"
 
-enum { SCAN_MAX = 16 }; /* alarms looked at to find an exact minimum: a few cache lines */
+enum {
+    SCAN_MAX = 16, /* alarms looked at to find an exact minimum: a few cache lines */
+    SORT_MAX = 16, /* alarms sorted by insertion: at most 120 comparisons */
+};
 
 static struct gyre_alarm *alarm_of(struct gyre_link *link)
 {
@@ -65,6 +72,7 @@ static void insert_due(struct gyre__wheel *wheel, struct gyre_alarm *alarm)
 {
     struct gyre_link *before = wheel->due.prev;
 
+    __builtin_prefetch(alarm + 1); /* its owner's fields, which the callback wants soon */
     while (before != &wheel->due && alarm_of(before)->deadline_ns > alarm->deadline_ns) {
         before = before->prev;
     }
@@ -96,18 +104,25 @@ void gyre__wheel_add(struct gyre__wheel *wheel, struct gyre_alarm *alarm, uint64
     }
 }
 
+/* A list has become empty: if it is a slot, and not one of due alarms, it is not occupied. */
+static void vacate(struct gyre__wheel *wheel, const struct gyre_link *head)
+{
+    const size_t place = (size_t)((uintptr_t)head - (uintptr_t)wheel->slots) / sizeof(*head);
+
+    if (place < GYRE__WHEEL_LEVELS * GYRE__WHEEL_SLOTS) {
+        wheel->occupied[place / GYRE__WHEEL_SLOTS] &= ~(UINT64_C(1) << place % GYRE__WHEEL_SLOTS);
+    }
+}
+
 void gyre__wheel_remove(struct gyre__wheel *wheel, struct gyre_alarm *alarm)
 {
-    gyre_assert(gyre__alarm_active(alarm));
-    gyre__list_remove(&alarm->link);
-    if (alarm->deadline_ns > wheel->now) {
-        const int level = level_of(wheel, alarm->deadline_ns);
-        const int slot = slot_of(alarm->deadline_ns, level);
+    const struct gyre_link *next = alarm->link.next;
 
-        if (gyre__list_empty(&wheel->slots[level][slot])) {
-            wheel->occupied[level] &= ~(UINT64_C(1) << slot);
-        }
+    gyre_assert(gyre__alarm_active(alarm));
+    if (next == alarm->link.prev) { /* the last of its list: both are the head */
+        vacate(wheel, next);
     }
+    gyre__list_remove(&alarm->link);
     if (alarm->deadline_ns <= wheel->nearest) {
         wheel->nearest_known = 0;
     }
@@ -135,12 +150,23 @@ static uint64_t slot_start(const struct gyre__wheel *wheel, int level, int slot)
     return above | (uint64_t)slot << shift;
 }
 
+static int is_longer(const struct gyre_link *list, int max)
+{
+    const struct gyre_link *link = list->next;
+
+    for (int i = 0; i < max && link != list; i++) {
+        link = link->next;
+    }
+    return link != list;
+}
+
 /* Go to the first occupied slot if it has begun by @now. Returns 0 when nothing has. */
 static int advance(struct gyre__wheel *wheel, uint64_t now)
 {
     const int level = lowest_level(wheel);
     struct gyre_link moving;
     uint64_t start;
+    uint64_t last; /* moment of the slot */
     int slot;
 
     if (level == GYRE__WHEEL_LEVELS) {
@@ -148,14 +174,15 @@ static int advance(struct gyre__wheel *wheel, uint64_t now)
     }
     slot = __builtin_ctzll(wheel->occupied[level]);
     start = slot_start(wheel, level, slot);
+    last = start | ((UINT64_C(1) << (level * GYRE__WHEEL_BITS)) - 1);
     gyre_assert(start > wheel->now);
     if (start > now) {
         return 0;
     }
-    wheel->now = start;
     wheel->nearest_known = 0;
     wheel->occupied[level] &= ~(UINT64_C(1) << slot);
     gyre__list_take(&moving, &wheel->slots[level][slot]);
+    wheel->now = last <= now && !is_longer(&moving, SORT_MAX) ? last : start;
     while (!gyre__list_empty(&moving)) {
         struct gyre_alarm *alarm = alarm_of(moving.next);
 

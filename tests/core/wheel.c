@@ -253,6 +253,34 @@ static void wheel_crowd_removed_does_not_leave_a_past_moment(void)
     free(model);
 }
 
+/* A slot that is over with few alarms in it is sorted, one with more is spread: around that limit, with
+ * the latest first and each moment twice. */
+static void wheel_slots_that_are_over_pop_in_order(void)
+{
+    int count;
+    int i;
+
+    for (count = 2; count <= 40; count++) {
+        struct model *model = model_create(1, UINT64_C(1) << 40);
+        const uint64_t slot = model->now + (UINT64_C(1) << 12); /* of 4,096 moments */
+
+        for (i = 0; i < count; i++) {
+            model_add(model, &model->alarms[i], slot + (uint64_t)(count - i) / 2 * 90);
+        }
+        model->now = slot + 4095;
+        model_pop_all(model);
+        assert_int_equal(model->popped, count);
+        model_add(model, &model->alarms[0], slot + 4095); /* what comes after the slot's end */
+        model_add(model, &model->alarms[1], slot + 4096);
+        assert_int_equal(model_pop(model), 1);
+        assert_int_equal(gyre__wheel_next(&model->wheel), slot + 4096);
+        model->now++;
+        model_pop_all(model);
+        assert_int_equal(model->active, 0);
+        free(model);
+    }
+}
+
 /* What an idle loop does: sleep until wheel_next, look, sleep again. A lone alarm costs one wake-up. */
 static void wheel_lone_alarm_is_slept_for_exactly(void)
 {
@@ -333,6 +361,7 @@ static const struct test_case cases[] = {
      30},
     {"wheel_crowd_removed_does_not_leave_a_past_moment",
      wheel_crowd_removed_does_not_leave_a_past_moment, 0},
+    {"wheel_slots_that_are_over_pop_in_order", wheel_slots_that_are_over_pop_in_order, 0},
     {"wheel_lone_alarm_is_slept_for_exactly", wheel_lone_alarm_is_slept_for_exactly, 0},
     {"wheel_crowd_is_served_with_few_wakeups", wheel_crowd_is_served_with_few_wakeups, 0},
     {"wheel_million_alarms_pop_in_order", wheel_million_alarms_pop_in_order, 30},

@@ -147,6 +147,20 @@ CORE = [
         "if (deadline < wheel->nearest) {",
         "if (deadline < wheel->nearest && !wheel->nearest_known) {",
         "core-wheel core-timer-epoll"),
+    mutant(
+        "due-unsorted",
+        "timers that come due at once fire in the order of their starts, not of their moments",
+        "insert_due",
+        "alarm_of(before)->deadline_ns > alarm->deadline_ns",
+        "alarm_of(before)->deadline_ns > UINT64_MAX - 1",
+        "core-wheel core-timer-epoll"),
+    mutant(
+        "slot-never-empty",
+        "a slot whose last timer was stopped stays marked: the next is looked for there",
+        "vacate",
+        "place < GYRE__WHEEL_LEVELS * GYRE__WHEEL_SLOTS",
+        "place < GYRE__WHEEL_SLOTS",
+        "core-wheel core-timer-epoll"),
 ]
 
 URING = [
