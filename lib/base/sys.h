@@ -34,6 +34,7 @@ static inline int gyre__relax(void)
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -103,6 +104,7 @@ static inline int gyre__relax(void)
     X(int, unlink, (const char *path), (path))                                                     \
     X(int, chmod, (const char *path, mode_t mode), (path, mode))                                   \
     X(int, getrlimit, (int resource, struct rlimit *out_limit), (resource, out_limit))             \
+    X(int, prctl, (int what, unsigned long argument), (what, argument))                            \
     X(void *, mmap, (void *address, size_t len, int protection, int flags, int fd, off_t offset),  \
       (address, len, protection, flags, fd, offset))                                               \
     X(int, munmap, (void *address, size_t len), (address, len))                                    \
@@ -205,6 +207,7 @@ static inline void gyre__sys_io_uring_queue_exit(struct io_uring *ring)
 #define gyre__sys_unlink                     unlink
 #define gyre__sys_chmod                      chmod
 #define gyre__sys_getrlimit                  getrlimit
+#define gyre__sys_prctl                      prctl
 #define gyre__sys_mmap                       mmap
 #define gyre__sys_munmap                     munmap
 #define gyre__sys_madvise                    madvise

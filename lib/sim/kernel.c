@@ -1032,6 +1032,23 @@ static int call_getrlimit(int resource, struct rlimit *out_limit)
     return 0;
 }
 
+/* The timer slack, of all threads of a program; waits of this kernel end on time all the same, which
+ * slack allows. */
+static int call_prctl(int what, unsigned long argument)
+{
+    struct gyre_sim_process *process = enter();
+
+    switch (what) {
+    case PR_GET_TIMERSLACK:
+        return (int)process->timer_slack_ns;
+    case PR_SET_TIMERSLACK:
+        process->timer_slack_ns = argument == 0 ? SIM_TIMER_SLACK_NS : argument;
+        return 0;
+    default:
+        return (int)outcome(-EINVAL);
+    }
+}
+
 /* Memory is the test program's own. */
 static void *call_mmap(void *address, size_t len, int protection, int flags, int number,
                        off_t offset)
@@ -1240,6 +1257,7 @@ const struct gyre__kernel gyre__sim_kernel = {
     .unlink = call_unlink,
     .chmod = call_chmod,
     .getrlimit = call_getrlimit,
+    .prctl = call_prctl,
     .mmap = call_mmap,
     .munmap = call_munmap,
     .madvise = call_madvise,

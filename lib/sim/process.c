@@ -294,6 +294,7 @@ int gyre_sim_spawn(struct gyre_sim_host *host, int (*main)(void *context), void 
     process->pid = ++host->sim->pids;
     process->flags = flags;
     process->fd_limit = SIM_FDS_MAX;
+    process->timer_slack_ns = SIM_TIMER_SLACK_NS;
     process->last_closed = -1;
     process->main = main;
     process->context = context;

@@ -18,6 +18,11 @@ static int real_getrlimit(int resource, struct rlimit *out_limit)
     return getrlimit((__rlimit_resource_t)resource, out_limit);
 }
 
+static int real_prctl(int what, unsigned long argument)
+{
+    return prctl(what, argument, 0, 0, 0);
+}
+
 static int real_bind(int fd, const struct sockaddr *address, socklen_t len)
 {
     return bind(fd, address, len);
@@ -95,6 +100,7 @@ const struct gyre__kernel gyre__real_kernel = {
     .unlink = unlink,
     .chmod = chmod,
     .getrlimit = real_getrlimit,
+    .prctl = real_prctl,
     .mmap = mmap,
     .munmap = munmap,
     .madvise = madvise,

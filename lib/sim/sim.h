@@ -315,6 +315,9 @@ void gyre__sim_paths_free(struct gyre_sim_host *host);
 
 enum { SIM_ADDRESSES_MAX = 4, SIM_FDS_MAX = 4096, SIM_NAME_MAX = 32 };
 
+/* What a thread has unless it asks for another: prctl(2), PR_SET_TIMERSLACK. */
+enum { SIM_TIMER_SLACK_NS = 50000 };
+
 struct gyre_sim_host {
     struct gyre_link link; /* of the world */
     struct gyre_sim *sim;
@@ -362,6 +365,7 @@ struct gyre_sim_process {
     uint8_t ended;
     uint64_t calls; /* system calls made */
     uint64_t waits; /* of these: epoll_wait, io_uring_enter */
+    uint64_t timer_slack_ns;
 };
 
 /* The lowest free number >= @least, as Linux hands them out; the file gets a descriptor more.

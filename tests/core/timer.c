@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 /* A timer that writes down when it fired. */
 struct noted {
     struct gyre_timer timer;
     uint64_t deadline_ns; /* as the test asked for */
-    int number;           /* in the order in which the test started them */
+    uint64_t fired_ns;
+    int number; /* in the order in which the test started them */
     int fired;
     int early;
     int *order; /* numbers in the order of firing, or NULL */
@@ -21,7 +23,8 @@ static void on_noted(struct gyre_timer *timer)
     struct noted *noted = gyre_container_of(timer, struct noted, timer);
 
     assert_false(gyre_timer_active(timer));
-    noted->early = test_now() < noted->deadline_ns;
+    noted->fired_ns = test_now();
+    noted->early = noted->fired_ns < noted->deadline_ns;
     noted->fired++;
     if (noted->order != NULL) {
         noted->order[*noted->count] = noted->number;
@@ -385,6 +388,79 @@ static void timer_repeating_after_block_does_not_burst(void)
     test_loop_end(loop);
 }
 
+/* ---- slack ---- */
+
+static void fire_apart(struct gyre_loop *loop, struct noted timers[2], uint64_t apart_ns)
+{
+    const uint64_t first = test_now() + 2 * GYRE_MSEC;
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        noted_init(&timers[i], loop);
+        timers[i].deadline_ns = first + (uint64_t)i * apart_ns;
+        assert_int_equal(gyre_timer_start_at(&timers[i].timer, timers[i].deadline_ns), 0);
+    }
+    assert_int_equal(gyre_loop_run(loop, GYRE_RUN_DEFAULT), 0);
+    for (i = 0; i < 2; i++) {
+        assert_int_equal(timers[i].fired, 1);
+        assert_int_equal(timers[i].early, 0);
+    }
+}
+
+/* On epoll the kernel adds the slack, and need not use it. */
+static void timers_within_the_slack_of_the_thread_share_a_wake(void)
+{
+    struct gyre_loop_stats before;
+    struct gyre_loop_stats after;
+    struct noted timers[2];
+    struct gyre_loop *loop;
+
+    assert_int_equal(prctl(PR_SET_TIMERSLACK, 200 * GYRE_MSEC), 0);
+    loop = test_loop();
+    assert_int_equal(gyre_loop_stats(loop, &before), 0);
+    fire_apart(loop, timers, 100 * GYRE_MSEC);
+    assert_int_equal(gyre_loop_stats(loop, &after), 0);
+    if (test_variant_uring()) {
+        assert_int_equal(after.waits - before.waits, 1);
+    }
+    test_loop_end(loop);
+}
+
+/* The machine may be busy and wake the thread late, but hardly each time. */
+static void timers_beyond_the_slack_of_the_thread_do_not(void)
+{
+    struct noted timers[2];
+    struct gyre_loop *loop;
+    int apart = 0;
+    int i;
+
+    assert_int_equal(prctl(PR_SET_TIMERSLACK, 1ul), 0); /* the least: 0 is the default */
+    loop = test_loop();
+    for (i = 0; i < 20 && !apart; i++) {
+        fire_apart(loop, timers, 100 * GYRE_MSEC);
+        apart = timers[0].fired_ns < timers[1].deadline_ns;
+    }
+    assert_true(apart);
+    test_loop_end(loop);
+}
+
+/* A moment that has come is not waited for, whatever the slack. */
+static void timer_due_is_not_delayed_by_slack(void)
+{
+    struct gyre_loop *loop;
+    struct noted timer;
+
+    assert_int_equal(prctl(PR_SET_TIMERSLACK, 1000 * GYRE_MSEC), 0);
+    loop = test_loop();
+    noted_init(&timer, loop);
+    noted_start(&timer, GYRE_USEC);
+    busy_for(10 * GYRE_USEC);
+    assert_int_equal(gyre_loop_run(loop, GYRE_RUN_DEFAULT), 0);
+    assert_int_equal(timer.fired, 1);
+    assert_true(test_now() < timer.deadline_ns + 500 * GYRE_MSEC);
+    test_loop_end(loop);
+}
+
 /* ---- stop ---- */
 
 struct stopping {
@@ -721,6 +797,11 @@ static const struct test_case cases[] = {
     {"timer_overdue_restarted_does_not_fire_for_the_old_moment",
      timer_overdue_restarted_does_not_fire_for_the_old_moment, 0},
     {"timer_repeating_after_block_does_not_burst", timer_repeating_after_block_does_not_burst, 0},
+    {"timers_within_the_slack_of_the_thread_share_a_wake",
+     timers_within_the_slack_of_the_thread_share_a_wake, 0},
+    {"timers_beyond_the_slack_of_the_thread_do_not", timers_beyond_the_slack_of_the_thread_do_not,
+     0},
+    {"timer_due_is_not_delayed_by_slack", timer_due_is_not_delayed_by_slack, 0},
     {"timer_stopped_in_callback_of_the_same_turn_never_fires",
      timer_stopped_in_callback_of_the_same_turn_never_fires, 0},
     {"timer_restarted_in_callback_of_the_same_turn_fires_once",

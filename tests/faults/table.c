@@ -77,6 +77,7 @@ static const struct call calls[FAULTS_CALLS] = {
     CALL(unlink, ERRNO, {EACCES}),
     CALL(chmod, ERRNO, {EPERM}),
     CALL(getrlimit, ERRNO, {EFAULT}),
+    CALL(prctl, ERRNO, {EINVAL}),
     CALL(mmap, ERRNO, {ENOMEM}),
     CALL(munmap, ERRNO, {0}),
     CALL(madvise, ERRNO, {EINVAL}),

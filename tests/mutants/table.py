@@ -261,6 +261,13 @@ URING = [
         "IORING_SQ_TASKRUN",
         "ops-pressure-uring ops-cancel-uring"),
     mutant(
+        "slack-forgotten",
+        "a sleep ends at the nanosecond asked for: each timer costs a wake of its own",
+        "timeout_of",
+        "gyre__time_add(deadline_ns - now, slack_ns)",
+        "deadline_ns - now + 0 * slack_ns",
+        "core-timer-uring"),
+    mutant(
         "poll-not-armed-again",
         "a multishot poll that an overflow ended is not armed again: nothing wakes the loop",
         "polled",

@@ -42,6 +42,7 @@
 #define listen(...)             gyre__sys_listen(__VA_ARGS__)
 #define lstat(...)              gyre__sys_lstat(__VA_ARGS__)
 #define poll(...)               gyre__sys_poll(__VA_ARGS__)
+#define prctl(...)              gyre__sys_prctl(__VA_ARGS__)
 #define pthread_create(...)     gyre__sys_pthread_create(__VA_ARGS__)
 #define pthread_join(...)       gyre__sys_pthread_join(__VA_ARGS__)
 #define pthread_mutex_lock(m)   gyre__sys_pthread_mutex_lock(m)

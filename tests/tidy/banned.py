@@ -52,7 +52,7 @@ SYSTEM = """
     getsockopt gettimeofday if_indextoname if_nametoindex ioctl io_uring_enter2
     io_uring_queue_exit io_uring_queue_init_params io_uring_register_buf_ring
     io_uring_register_eventfd io_uring_register_ring_fd io_uring_ring_dontfork listen lstat madvise
-    mmap munmap open openat poll preadv2 pthread_cond_broadcast pthread_cond_signal
+    mmap munmap open openat poll prctl preadv2 pthread_cond_broadcast pthread_cond_signal
     pthread_cond_wait pthread_create pthread_join pthread_mutex_lock pthread_mutex_unlock
     pthread_setname_np pthread_sigmask pwritev2 read readv recv recvfrom recvmmsg recvmsg send
     sendmmsg sendmsg sendto setsockopt shutdown signalfd socket socketpair stat time timerfd_create

@@ -353,7 +353,9 @@ static void uring_dispatch(struct gyre_loop *loop)
 
 /* ---- waiting ---- */
 
-static uint64_t timeout_of(uint64_t deadline_ns)
+/* io_uring wakes at the nanosecond asked for, at a wake for each timer. Other waits of the kernel may
+ * end late by the thread's timer slack, so that timers near each other share a wake: do the same. */
+static uint64_t timeout_of(uint64_t deadline_ns, uint64_t slack_ns)
 {
     uint64_t now;
 
@@ -361,17 +363,17 @@ static uint64_t timeout_of(uint64_t deadline_ns)
         return deadline_ns;
     }
     now = gyre__clock_now();
-    return deadline_ns > now ? deadline_ns - now : 0;
+    return deadline_ns > now ? gyre__time_add(deadline_ns - now, slack_ns) : 0;
 }
 
-static int enter(struct gyre_loop *loop, struct gyre__uring *uring, uint64_t deadline_ns)
+static int enter(struct gyre_loop *loop, struct gyre__uring *uring, uint64_t timeout_ns)
 {
     int rc;
 
     loop->stats.overflows += (uint64_t)gyre__ring_overflowed(&uring->ring);
     loop->stats.enters++;
     loop->stats.syscalls++;
-    rc = gyre__ring_enter(&uring->ring, timeout_of(deadline_ns));
+    rc = gyre__ring_enter(&uring->ring, timeout_ns);
     switch (rc) {
     case 0:
     case -ETIME:
@@ -404,6 +406,7 @@ static void clear_event(struct gyre_loop *loop, const struct gyre__uring *uring)
 static int uring_wait(struct gyre_loop *loop, uint64_t deadline_ns)
 {
     struct gyre__uring *uring = gyre__uring_of(loop);
+    uint64_t timeout_ns;
     int rc = 0;
 
     if (uring->taken > 0) {
@@ -416,9 +419,10 @@ static int uring_wait(struct gyre_loop *loop, uint64_t deadline_ns)
     if (uring->bufring.ring != NULL) {
         gyre__bufring_fill(&uring->bufring, &loop->pool);
     }
-    if (deadline_ns != 0 || gyre__ring_unsubmitted(&uring->ring) > 0 ||
+    timeout_ns = timeout_of(deadline_ns, uring->slack_ns); /* 0 also if it has passed meanwhile */
+    if (timeout_ns != 0 || gyre__ring_unsubmitted(&uring->ring) > 0 ||
         gyre__ring_pending(&uring->ring)) {
-        rc = enter(loop, uring, deadline_ns);
+        rc = enter(loop, uring, timeout_ns);
     }
     uring->taken = gyre__ring_take(&uring->ring, uring->batch, BATCH_MAX);
     return rc;

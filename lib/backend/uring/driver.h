@@ -26,6 +26,7 @@ struct gyre__uring {
     struct gyre_link missed;  /* ops whose cancel the kernel could not place */
     struct gyre_alarm again;  /* when those are cancelled again */
     int event_number;         /* readable when the ring has work, for another event loop, or -1 */
+    uint64_t slack_ns;        /* how much later than asked for a wait may end */
     uint32_t taken;           /* completions in the batch that were not dispatched */
     struct gyre__cqe batch[BATCH_MAX];
 };

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 enum {
@@ -154,6 +155,14 @@ static int open_driver(struct gyre_loop *loop, struct gyre__uring *uring,
     return rc;
 }
 
+/* The thread's timer slack; 0 for threads of real-time classes, as of Linux 6.12. */
+static uint64_t timer_slack(void)
+{
+    const int slack = gyre__sys_prctl(PR_GET_TIMERSLACK, 0);
+
+    return slack > 0 ? (uint64_t)slack : 0; /* refused, or more than two seconds: none */
+}
+
 int gyre__uring_init(struct gyre_loop *loop, const struct gyre_loop_options *options)
 {
     struct gyre__probe probe;
@@ -173,6 +182,7 @@ int gyre__uring_init(struct gyre_loop *loop, const struct gyre_loop_options *opt
     gyre__list_init(&uring->missed);
     gyre__alarm_init(&uring->again);
     uring->event_number = -1;
+    uring->slack_ns = timer_slack();
     rc = open_driver(loop, uring, options, &probe);
     if (rc < 0) {
         gyre__free(uring);
