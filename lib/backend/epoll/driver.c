@@ -437,14 +437,14 @@ static void wake_ops(struct gyre_fd *fd, uint32_t events)
     }
 }
 
-static void take_event(struct gyre_loop *loop, const struct epoll_event *event)
+static struct gyre_fd *take_event(struct gyre_loop *loop, const struct epoll_event *event)
 {
     struct gyre_fd *fd = gyre__slots_find(&loop->slots, event->data.u64);
     const uint32_t events = event->events;
 
     if (fd == NULL) {
         loop->stats.stale++;
-        return;
+        return NULL;
     }
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)) {
         fd->ready |= GYRE__READY_END;
@@ -455,7 +455,39 @@ static void take_event(struct gyre_loop *loop, const struct epoll_event *event)
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
         fd->ready |= GYRE__DIR_OUT;
     }
-    wake_ops(fd, events);
+    return fd;
+}
+
+/* The receive that is all there is on the descriptor, and that nothing is to run before: as with
+ * nearly every message. Such a one need not be put on the list of tries to be taken from it. */
+static struct gyre_op *lone_receive(const struct gyre_loop *loop, const struct gyre_fd *fd)
+{
+    struct gyre_op *op;
+
+    if (fd->ops.next != fd->ops.prev || gyre__list_empty(&fd->ops) ||
+        !gyre__list_empty(&loop->tries) || !gyre__list_empty(&loop->results)) {
+        return NULL;
+    }
+    op = gyre__op_on(fd, fd->ops.next);
+    return op->kind == GYRE_OP_RECV_LEASE && op->state == GYRE__OP_ARMED &&
+                   (fd->ready & GYRE__DIR_IN)
+               ? op
+               : NULL;
+}
+
+static void dispatch_event(struct gyre_loop *loop, const struct epoll_event *event)
+{
+    struct gyre_fd *fd = take_event(loop, event);
+    struct gyre_op *op = fd != NULL ? lone_receive(loop, fd) : NULL;
+
+    if (op != NULL) {
+        receive(op);
+    } else if (fd != NULL) {
+        wake_ops(fd, event->events);
+    }
+    if (!gyre__list_empty(&loop->tries) || !gyre__list_empty(&loop->results)) {
+        gyre__op_dispatch(loop, OPS_PER_EVENT);
+    }
 }
 
 /*
@@ -469,8 +501,7 @@ static void epoll_dispatch(struct gyre_loop *loop)
     const int count = driver->count;
 
     for (int i = 0; i < count; i++) {
-        take_event(loop, &driver->events[i]);
-        gyre__op_dispatch(loop, OPS_PER_EVENT);
+        dispatch_event(loop, &driver->events[i]);
     }
     driver->count = 0;
 }
