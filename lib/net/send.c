@@ -98,7 +98,7 @@ void gyre__flow_construct(void *memory)
 
     memset(flow, 0, sizeof(*flow));
     gyre_op_init(&flow->send, on_sent_one);
-    flow->flush.run = flush_task;
+    gyre__task_init(&flow->flush, flush_task);
 }
 
 void gyre__parcel_construct(void *memory)
@@ -115,7 +115,6 @@ struct gyre__flow *gyre__flow_of(struct gyre_stream *stream)
     }
     flow = gyre__slab_take(&stream->fd.loop->net->flows);
     if (flow != NULL) { /* all else is as it was given back: empty */
-        gyre__list_init(&flow->flush.link);
         flow->stream = stream;
         stream->flow = flow;
     }
@@ -178,24 +177,34 @@ static void drop_buffer(struct gyre__net *net, struct gyre__buffer *buffer)
     }
 }
 
-/* Its memory goes back to whoever it is of; the caller may be called. */
-static void release_chunk(struct gyre__net *net, struct gyre__chunk *chunk)
+/* The chunk is given back first: the caller is called, and may do anything. */
+static void release_ref(struct gyre__net *net, struct gyre__chunk *chunk)
 {
-    const gyre_release_fn fn = chunk->kind == GYRE__CHUNK_REF ? chunk->release.fn : NULL;
-    void *const context = fn != NULL ? chunk->release.context : NULL;
+    const gyre_release_fn fn = chunk->release.fn;
+    void *const context = chunk->release.context;
 
-    if (chunk->passed != NULL) {
-        drop_passed(chunk->passed);
-    }
-    if (chunk->kind == GYRE__CHUNK_COPY) {
-        drop_buffer(net, chunk->buffer);
-    } else if (chunk->kind == GYRE__CHUNK_LEASE) {
-        gyre_lease_release(&chunk->lease);
-    }
     gyre__slab_give(&net->chunks, chunk);
     if (fn != NULL) {
         fn(context);
     }
+}
+
+/* Its memory goes back to whoever it is of. */
+static inline void release_chunk(struct gyre__net *net, struct gyre__chunk *chunk)
+{
+    if (chunk->passed != NULL) {
+        drop_passed(chunk->passed);
+    }
+    if (chunk->kind == GYRE__CHUNK_REF) {
+        release_ref(net, chunk);
+        return;
+    }
+    if (chunk->kind == GYRE__CHUNK_LEASE) {
+        gyre_lease_release(&chunk->lease);
+    } else if (chunk->kind == GYRE__CHUNK_COPY) {
+        drop_buffer(net, chunk->buffer);
+    }
+    gyre__slab_give(&net->chunks, chunk);
 }
 
 static struct gyre__chunk *take_chunk(struct gyre__net *net, enum gyre__chunk_kind kind)
@@ -690,21 +699,43 @@ int gyre_stream_write_ref(struct gyre_stream *stream, const void *data, size_t l
     return note_queued(stream, len);
 }
 
+/* Make a chunk hold the bytes of a lease by itself. */
+static void retain_chunk(struct gyre__chunk *chunk, const struct gyre_lease *lent)
+{
+    const size_t gone = (size_t)(chunk->data - lent->data);
+    const int rc = gyre_lease_retain(lent, &chunk->lease);
+
+    gyre_assert(rc == 0);
+    chunk->kind = GYRE__CHUNK_LEASE;
+    chunk->data = chunk->lease.data + gone; /* it may have been copied */
+}
+
+/* Whether a lease lasts until what is queued now has been tried to be sent. */
+static int outlasts_push(const struct gyre_stream *stream, const struct gyre_lease *lease)
+{
+    return (stream->flags & GYRE__STREAM_INSIDE) && lease == stream->fd.loop->net->handed &&
+           !gyre__stream_sends(stream);
+}
+
 int gyre_stream_forward(struct gyre_stream *stream, const struct gyre_lease *data)
 {
+    const int rc =
+        data == NULL || data->len == 0 ? -EINVAL : check_write(stream, data->data, data->len);
+    const int lent = rc == 0 && outlasts_push(stream, data);
     struct gyre__chunk *chunk;
-    int rc = data == NULL || data->len == 0 ? -EINVAL : check_write(stream, data->data, data->len);
 
     if (rc < 0) {
         return rc;
     }
-    chunk = queue_chunk(stream, GYRE__CHUNK_LEASE, data->data, data->len);
+    chunk = queue_chunk(stream, GYRE__CHUNK_LENT, data->data, data->len);
     if (chunk == NULL) {
         return -ENOMEM;
     }
-    rc = gyre_lease_retain(data, &chunk->lease);
-    gyre_assert(rc == 0);
-    chunk->data = chunk->lease.data; /* it may have been copied */
+    if (lent) {
+        chunk->lent = data;
+    } else {
+        retain_chunk(chunk, data);
+    }
     return note_queued(stream, data->len);
 }
 
@@ -830,6 +861,16 @@ static int may_send(const struct gyre_stream *stream, const struct gyre__flow *f
            !(stream->flags & GYRE__STREAM_BROKEN);
 }
 
+/* What was forwarded on loan is retained. Nothing is queued before it. */
+static void retain_lent(struct gyre__flow *flow)
+{
+    struct gyre__chunk *first = flow->queue.first;
+
+    if (first != NULL && first->kind == GYRE__CHUNK_LENT) {
+        retain_chunk(first, first->lent);
+    }
+}
+
 void gyre__flow_flush(struct gyre__flow *flow)
 {
     struct gyre_stream *stream = flow->stream;
@@ -842,6 +883,7 @@ void gyre__flow_flush(struct gyre__flow *flow)
     if (!may_send(stream, flow)) {
         return;
     }
+    retain_lent(flow);
     len = first->next == NULL && first->passed == NULL ? send_one(flow) : send_pieces(flow);
     if (len < 0) {
         gyre__stream_fail(stream, (int)len);
@@ -908,7 +950,9 @@ static void flow_sent(struct gyre__flow *flow, int32_t res)
         send_failed(stream, res);
         return;
     }
-    gyre__flow_flush(flow);
+    if (flow->queue.first != NULL) {
+        gyre__flow_flush(flow);
+    }
     if ((stream->flags & GYRE__STREAM_FULL) && weight_of(flow) <= low_of(stream)) {
         note_drained(stream);
     }
@@ -918,20 +962,37 @@ static void flow_sent(struct gyre__flow *flow, int32_t res)
     gyre__flow_settle(stream);
 }
 
+/* As gyre__fd_send_now(). */
+static int push_pieces(const struct gyre__flow *flow)
+{
+    struct iovec pieces[GYRE_IOV_MAX];
+    size_t count;
+
+    collect_pieces(flow, pieces, &count);
+    return gyre__fd_send_now(&flow->stream->fd, pieces, count);
+}
+
+static int push_one(const struct gyre__flow *flow)
+{
+    const struct gyre__chunk *chunk = flow->queue.first;
+    const struct iovec piece = {.iov_base = (void *)(uintptr_t)chunk->data, .iov_len = chunk->len};
+
+    return gyre__fd_send_now(&flow->stream->fd, &piece, 1);
+}
+
 void gyre__flow_push(struct gyre_stream *stream)
 {
     struct gyre__flow *flow = stream->flow;
-    struct iovec pieces[GYRE_IOV_MAX];
-    size_t count;
+    const struct gyre__chunk *first = flow->queue.first;
     int res;
 
     if (!stream->fd.loop->backend->tries_at_once || !may_send(stream, flow) ||
-        flow->queue.first->passed != NULL) {
+        first->passed != NULL) {
         gyre__flow_flush(flow);
         return;
     }
-    collect_pieces(flow, pieces, &count);
-    res = gyre__fd_send_now(&stream->fd, pieces, count);
+    res = first->next == NULL && first->len <= SEND_MOST_OTHER_LEN ? push_one(flow)
+                                                                   : push_pieces(flow);
     if (res == GYRE__NOT_YET) {
         gyre__flow_flush(flow);
         return;
@@ -941,6 +1002,14 @@ void gyre__flow_push(struct gyre_stream *stream)
     }
     flow->sending = 1; /* until what has left is released */
     flow_sent(flow, res);
+}
+
+void gyre__flow_push_lent(struct gyre_stream *stream)
+{
+    gyre__flow_push(stream);
+    if (stream->flow != NULL) {
+        retain_lent(stream->flow);
+    }
 }
 
 static void on_sent_one(struct gyre_op *op, const struct gyre_result *result)

@@ -260,16 +260,21 @@ static int may_tell(const struct gyre_stream *stream)
 }
 
 /* Returns 0 if on_descriptors() paused the stream: then the bytes are not handed out. */
-static int hand_out(struct gyre_stream *stream, const struct gyre_lease *lease)
+static int hand_out_descriptors(struct gyre_stream *stream)
 {
-    const struct gyre__passed_in *passed = &stream->fd.loop->passed;
+    if (stream->handler->on_descriptors == NULL) {
+        return 1;
+    }
+    stream->handler->on_descriptors(stream, stream->fd.loop->passed.count);
+    gyre__passed_drop(stream->fd.loop);
+    return stream->state != GYRE__STREAM_OPEN || !(stream->flags & GYRE__STREAM_QUIET);
+}
 
-    if (passed->came && stream->handler->on_descriptors != NULL) {
-        stream->handler->on_descriptors(stream, passed->count);
-        gyre__passed_drop(stream->fd.loop);
-        if (stream->state == GYRE__STREAM_OPEN && (stream->flags & GYRE__STREAM_QUIET)) {
-            return 0;
-        }
+/* As that. */
+static inline int hand_out(struct gyre_stream *stream, const struct gyre_lease *lease)
+{
+    if (stream->fd.loop->passed.came && !hand_out_descriptors(stream)) {
+        return 0;
     }
     if (stream->state == GYRE__STREAM_OPEN && stream->handler->on_data != NULL) {
         stream->handler->on_data(stream, lease);
@@ -344,10 +349,22 @@ static void keep_for_later(struct gyre_stream *stream, const struct gyre_lease *
     }
 }
 
+/* On a driver that tries at once, what on_data() queues is sent while it is warm. */
+static void hand_out_and_push(struct gyre_stream *stream, const struct gyre_lease *lease)
+{
+    stream->fd.loop->net->handed = lease;
+    stream->flags |= GYRE__STREAM_INSIDE;
+    if (!hand_out(stream, lease)) {
+        keep_for_later(stream, lease);
+    }
+    stream->flags &= (uint16_t)~GYRE__STREAM_INSIDE;
+    if (stream->flow != NULL) {
+        gyre__flow_push_lent(stream);
+    }
+}
+
 static void received(struct gyre_stream *stream, const struct gyre_lease *lease)
 {
-    struct gyre_loop *loop = stream->fd.loop;
-
     stream->flags |= GYRE__STREAM_HEARD;
     gyre__stream_be_active(stream);
     if (stream->state != GYRE__STREAM_OPEN) {
@@ -355,19 +372,10 @@ static void received(struct gyre_stream *stream, const struct gyre_lease *lease)
     }
     if ((stream->flags & GYRE__STREAM_QUIET) || gyre__flow_stashes(stream)) {
         keep_for_later(stream, lease);
-        return;
-    }
-    if (loop->backend->tries_at_once) {
-        stream->flags |= GYRE__STREAM_INSIDE;
-    }
-    if (!hand_out(stream, lease)) {
+    } else if (stream->fd.loop->backend->tries_at_once) {
+        hand_out_and_push(stream, lease);
+    } else if (!hand_out(stream, lease)) {
         keep_for_later(stream, lease);
-    }
-    if (loop->backend->tries_at_once) {
-        stream->flags &= (uint16_t)~GYRE__STREAM_INSIDE;
-        if (stream->flow != NULL) {
-            gyre__flow_push(stream); /* while it is warm */
-        }
     }
 }
 

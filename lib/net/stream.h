@@ -49,7 +49,12 @@ enum gyre__stream_state {
 #define GYRE__CHUNK_LEAST   64
 #define GYRE__ACKED_UNKNOWN UINT64_MAX
 
-enum gyre__chunk_kind { GYRE__CHUNK_COPY, GYRE__CHUNK_REF, GYRE__CHUNK_LEASE };
+enum gyre__chunk_kind {
+    GYRE__CHUNK_COPY,
+    GYRE__CHUNK_REF,
+    GYRE__CHUNK_LEASE,
+    GYRE__CHUNK_LENT, /* of the lease that on_data() was given: until that returns, not retained */
+};
 
 /* Bytes that were copied to be sent, those of several chunks. */
 struct gyre__buffer {
@@ -69,6 +74,7 @@ struct gyre__chunk {
     union {
         struct gyre__buffer *buffer;
         struct gyre_lease lease;
+        const struct gyre_lease *lent;
         struct {
             gyre_release_fn fn;
             void *context;
@@ -86,8 +92,8 @@ struct gyre__chunks {
  * coupled. A stream without it has an empty queue.
  */
 struct gyre__flow {
+    struct gyre_stream *stream; /* first, where the slab writes too: set whenever it is taken */
     struct gyre_task flush;
-    struct gyre_stream *stream;
     struct gyre__chunks queue;
     struct gyre__chunks stash;
     struct gyre__buffer *filling; /* the last buffer of the queue, which may have room; or NULL */
@@ -134,6 +140,9 @@ void gyre__flow_flush(struct gyre__flow *flow);
 
 /* The same, from the loop: what can be sent at once is, and callbacks may run. */
 void gyre__flow_push(struct gyre_stream *stream);
+
+/* As that, behind an on_data(): what it forwarded and could not be sent is retained. */
+void gyre__flow_push_lent(struct gyre_stream *stream);
 
 /* Slab constructors. */
 void gyre__flow_construct(void *memory);
