@@ -111,13 +111,6 @@ void gyre__fd_close(struct gyre_fd *fd, struct gyre_op *close)
     gyre__fd_step(fd);
 }
 
-void gyre__fd_take_name(struct gyre_fd *fd)
-{
-    if (fd->slot == 0) {
-        fd->slot = gyre__slots_take(&fd->loop->slots, fd, &fd->generation);
-    }
-}
-
 void gyre__fd_drop_name(struct gyre_fd *fd)
 {
     if (fd->slot != 0) {
@@ -136,7 +129,7 @@ static int ask(struct gyre_fd *fd, int option)
 }
 
 /* For most descriptors one question is enough: they are TCP. */
-static void learn_type(struct gyre_fd *fd)
+void gyre__fd_learn_type(struct gyre_fd *fd)
 {
     const int protocol = ask(fd, SO_PROTOCOL);
 
@@ -148,27 +141,10 @@ static void learn_type(struct gyre_fd *fd)
     }
 }
 
-int gyre__fd_is(struct gyre_fd *fd, uint8_t what)
-{
-    if (!(fd->flags & GYRE__FD_TYPED)) {
-        learn_type(fd);
-    }
-    return (fd->flags & what) != 0;
-}
-
 void gyre__fd_note_empty(struct gyre_op *op)
 {
     const uint8_t direction = gyre__kind_of(op)->direction;
 
     op->loop->stats.eagains++;
     op->fd->ready &= (uint8_t) ~(direction | (direction == GYRE__DIR_IN ? GYRE__READY_END : 0));
-}
-
-/* A TCP stream that gave less than there was room for is empty, unless its end, an error or urgent
- * data is near (epoll(7)). A Unix stream also stops short behind a message with descriptors. */
-void gyre__fd_note_received(struct gyre_fd *fd, size_t room, size_t got)
-{
-    if (got < room && !(fd->ready & GYRE__READY_END)) {
-        fd->ready &= (uint8_t)~GYRE__DIR_IN;
-    }
 }

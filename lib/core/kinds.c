@@ -178,25 +178,15 @@ static int send_attempt(struct gyre_op *op)
                                   MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
-int gyre__fd_send_now(struct gyre_fd *fd, const struct iovec *pieces, size_t count)
+static int may_send_now(const struct gyre_fd *fd)
 {
-    struct gyre_loop *loop = fd->loop;
-    const int kind = count == 1 ? GYRE_OP_SEND : GYRE_OP_SENDMSG;
-    int sent;
+    return fd->loop->backend->tries_at_once && !(fd->armed & GYRE__DIR_OUT) &&
+           (fd->ready & GYRE__DIR_OUT);
+}
 
-    if (!loop->backend->tries_at_once || (fd->armed & GYRE__DIR_OUT) ||
-        !(fd->ready & GYRE__DIR_OUT)) {
-        return GYRE__NOT_YET;
-    }
-    if (count == 1) {
-        sent = ATTEMPT(gyre__sys_send(fd->number, pieces->iov_base, pieces->iov_len,
-                                      MSG_DONTWAIT | MSG_NOSIGNAL));
-    } else {
-        const struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)pieces,
-                                   .msg_iovlen = count};
-
-        sent = ATTEMPT(gyre__sys_sendmsg(fd->number, &msg, MSG_DONTWAIT | MSG_NOSIGNAL));
-    }
+/* As if an operation had been: it counts as one. */
+static int sent_now(struct gyre_loop *loop, enum gyre_op_kind kind, int sent)
+{
     loop->stats.syscalls++;
     if (sent == GYRE__NOT_YET || sent == 0) {
         return GYRE__NOT_YET;
@@ -204,6 +194,24 @@ int gyre__fd_send_now(struct gyre_fd *fd, const struct iovec *pieces, size_t cou
     loop->stats.started[kind]++;
     loop->stats.finished[kind]++;
     return sent;
+}
+
+int gyre__fd_send_now(struct gyre_fd *fd, const void *data, size_t len)
+{
+    if (!may_send_now(fd)) {
+        return GYRE__NOT_YET;
+    }
+    return sent_now(fd->loop, GYRE_OP_SEND,
+                    ATTEMPT(gyre__sys_send(fd->number, data, len, MSG_DONTWAIT | MSG_NOSIGNAL)));
+}
+
+int gyre__fd_sendmsg_now(struct gyre_fd *fd, const struct msghdr *msg)
+{
+    if (!may_send_now(fd)) {
+        return GYRE__NOT_YET;
+    }
+    return sent_now(fd->loop, GYRE_OP_SENDMSG,
+                    ATTEMPT(gyre__sys_sendmsg(fd->number, msg, MSG_DONTWAIT | MSG_NOSIGNAL)));
 }
 
 /* ---- recvmsg, sendmsg ---- */

@@ -140,9 +140,9 @@ void gyre__op_feed_starved(struct gyre_loop *loop)
     }
 }
 
-void gyre__fd_lent_less(struct gyre_fd *fd)
+void gyre__fd_release_held(struct gyre_fd *fd)
 {
-    if (!(fd->armed & GYRE__FD_HOLDS) || fd->lent > fd->loop->pool.quota / 2) {
+    if (fd->lent > fd->loop->pool.quota / 2) {
         return;
     }
     fd->armed &= (uint8_t)~GYRE__FD_HOLDS;

@@ -3,6 +3,7 @@
 #define GYRE_CORE_OP_H
 
 #include "base/list.h"
+#include "base/rare.h"
 #include "core/kinds.h"
 #include "core/loop.h"
 
@@ -114,10 +115,10 @@ static inline void gyre__op_try_later(struct gyre_op *op)
 }
 
 /* No block was free: wait on the pool's list. */
-void gyre__op_starve(struct gyre_op *op);
+GYRE__RARE void gyre__op_starve(struct gyre_op *op);
 
 /* Its caller retains more than the quota: wait until that is less. */
-void gyre__op_hold(struct gyre_op *op);
+GYRE__RARE void gyre__op_hold(struct gyre_op *op);
 
 /* Dispatch only: the last result; the operation is over before its callback runs. */
 void gyre__op_finish(struct gyre_op *op, int32_t result, const struct gyre_lease *lease);
@@ -134,7 +135,8 @@ int gyre__fd_attach(struct gyre_fd *fd, struct gyre_loop *loop, int number, uint
 
 /* On a driver that tries at once: send without an operation, when none has its turn to. Returns bytes
  * sent, an error (which the kernel tells once), or GYRE__NOT_YET. */
-int gyre__fd_send_now(struct gyre_fd *fd, const struct iovec *pieces, size_t count);
+int gyre__fd_send_now(struct gyre_fd *fd, const void *data, size_t len);
+int gyre__fd_sendmsg_now(struct gyre_fd *fd, const struct msghdr *msg);
 
 /* Begin to close; the close operation has begun and gets the result. */
 void gyre__fd_close(struct gyre_fd *fd, struct gyre_op *close);
@@ -147,11 +149,26 @@ void gyre__op_request_end(struct gyre_op *op);
 
 /* A name for a descriptor, if it has none: by it events and leases find it as long as it lasts.
  * Room was reserved when it was attached. */
-void gyre__fd_take_name(struct gyre_fd *fd);
+static inline void gyre__fd_take_name(struct gyre_fd *fd)
+{
+    if (fd->slot == 0) {
+        fd->slot = gyre__slots_take(&fd->loop->slots, fd, &fd->generation);
+    }
+}
+
 void gyre__fd_drop_name(struct gyre_fd *fd);
 
+/* Those that were held get another try, if they may. */
+GYRE__RARE void gyre__fd_release_held(struct gyre_fd *fd);
+
 /* Pool: what came from a descriptor is retained less than before. */
-void gyre__fd_lent_less(struct gyre_fd *fd);
+static inline void gyre__fd_lent_less(struct gyre_fd *fd)
+{
+    if (fd->armed & GYRE__FD_HOLDS) {
+        gyre__fd_release_held(fd);
+    }
+}
+
 static inline int gyre__op_over_quota(const struct gyre_op *op)
 {
     return op->fd->lent > op->loop->pool.quota;
@@ -193,20 +210,37 @@ enum gyre__received gyre__receive_direct(struct gyre_op *op);
 /* A moving average of what one receive brings, over about 8 of them; in units of 64 bytes. */
 #define GYRE__AVERAGE_UNIT 64
 
-static inline void gyre__op_note_size(struct gyre_op *op, uint32_t len)
+static inline void gyre__fd_note_size(struct gyre_fd *fd, uint32_t len)
 {
     const uint32_t units = len / GYRE__AVERAGE_UNIT;
-    const uint32_t average = op->fd->average;
+    const uint32_t average = fd->average;
 
-    op->fd->average = (uint16_t)(average + units / 8 - average / 8);
+    fd->average = (uint16_t)(average + units / 8 - average / 8);
 }
 
-/* What a try told of a descriptor. */
-void gyre__fd_note_empty(struct gyre_op *op);
-void gyre__fd_note_received(struct gyre_fd *fd, size_t room, size_t got);
+/* A try found nothing. */
+GYRE__RARE void gyre__fd_note_empty(struct gyre_op *op);
+
+/* A TCP stream that gave less than there was room for is empty, unless its end, an error or urgent
+ * data is near (epoll(7)). A Unix stream also stops short behind a message with descriptors. */
+static inline void gyre__fd_note_received(struct gyre_fd *fd, size_t room, size_t got)
+{
+    if (got < room && !(fd->ready & GYRE__READY_END)) {
+        fd->ready &= (uint8_t)~GYRE__DIR_IN;
+    }
+}
+
+/* Ask the kernel what kind of descriptor it is. */
+GYRE__RARE void gyre__fd_learn_type(struct gyre_fd *fd);
 
 /* What kind of descriptor it is: GYRE__FD_SOCKET, GYRE__FD_STREAM or GYRE__FD_TCP. Asked once. */
-int gyre__fd_is(struct gyre_fd *fd, uint8_t what);
+static inline int gyre__fd_is(struct gyre_fd *fd, uint8_t what)
+{
+    if (!(fd->flags & GYRE__FD_TYPED)) {
+        gyre__fd_learn_type(fd);
+    }
+    return (fd->flags & what) != 0;
+}
 
 /* Operations that wait for data on a socket: what is no socket never has any. */
 static inline int gyre__op_receives(const struct gyre_op *op)

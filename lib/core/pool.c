@@ -280,15 +280,13 @@ void gyre__pool_rest(struct gyre__pool *pool)
 
 /* ---- leases ---- */
 
-void gyre__pool_lend(struct gyre_fd *owner, uint32_t block, size_t offset, size_t len,
+void gyre__pool_lend(struct gyre_fd *owner, uint32_t block, uint8_t *data, size_t len,
                      struct gyre_lease *out_lease)
 {
-    struct gyre__pool *pool = &owner->loop->pool;
-
-    gyre_assert(offset + len <= pool->block_len && len > 0);
-    pool->table[block].leases++;
+    gyre_assert(len > 0);
+    owner->loop->pool.table[block].leases++;
     *out_lease = (struct gyre_lease){
-        .data = gyre__pool_at(pool, block, offset),
+        .data = data,
         .len = len,
         .loop = owner->loop,
         .block = block,

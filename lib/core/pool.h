@@ -54,7 +54,7 @@ void gyre__pool_use_chunks(struct gyre__pool *pool);
 uint32_t gyre__pool_take(struct gyre__pool *pool, int may_grow);
 
 /* Lend bytes of a block that the driver has, to @owner; ended by gyre__pool_unlend(). */
-void gyre__pool_lend(struct gyre_fd *owner, uint32_t block, size_t offset, size_t len,
+void gyre__pool_lend(struct gyre_fd *owner, uint32_t block, uint8_t *data, size_t len,
                      struct gyre_lease *out_lease);
 void gyre__pool_free_block(struct gyre__pool *pool, uint32_t block);
 

@@ -17,116 +17,148 @@ enum {
     BYTES_OF_ALL = 8 << 20, /* of all operations together: a turn stays short enough for timers */
 };
 
+/* Of one receive: an enum gyre__received, or that there may be more to receive at once. */
+enum { RECEIVED_MORE = GYRE__RECEIVED_GONE + 1 };
+
 /* Returns bytes, 0 at the end, an error, or GYRE__NOT_YET. */
-static int recv_into(struct gyre_op *op, uint32_t block, struct gyre_lease *out_lease)
+static inline int recv_into(struct gyre_fd *fd, uint32_t block, struct gyre_lease *out_lease)
 {
-    struct gyre__pool *pool = &op->loop->pool;
-    const uint32_t used = pool->table[block].used;
-    const size_t room = pool->block_len - used;
+    struct gyre__pool *pool = &fd->loop->pool;
+    struct gyre__block *entry = &pool->table[block];
+    const size_t room = pool->block_len - entry->used;
+    uint8_t *const data = gyre__pool_at(pool, block, entry->used);
     ssize_t got;
 
     do {
-        got = gyre__sys_recv(op->fd->number, gyre__pool_at(pool, block, used), room, MSG_DONTWAIT);
-        op->loop->stats.syscalls++;
+        got = gyre__sys_recv(fd->number, data, room, MSG_DONTWAIT);
+        fd->loop->stats.syscalls++;
     } while (got < 0 && errno == EINTR);
     if (got <= 0) {
         return got == 0 ? 0 : errno == EAGAIN ? GYRE__NOT_YET : -errno;
     }
-    if (gyre__fd_is(op->fd, GYRE__FD_TCP)) {
-        gyre__fd_note_received(op->fd, room, (size_t)got);
+    if (gyre__fd_is(fd, GYRE__FD_TCP)) {
+        gyre__fd_note_received(fd, room, (size_t)got);
     }
-    gyre__op_note_size(op, (uint32_t)got);
-    pool->table[block].used += (uint32_t)got;
-    gyre__pool_lend(op->fd, block, used, (size_t)got, out_lease);
+    gyre__fd_note_size(fd, (uint32_t)got);
+    gyre_assert((size_t)got <= room);
+    entry->used += (uint32_t)got;
+    fd->loop->received += (size_t)got;
+    gyre__pool_lend(fd, block, data, (size_t)got, out_lease);
     return (int)got;
 }
 
-static void give_back(struct gyre_loop *loop, struct gyre_lease *lease)
+static int go_on(struct gyre_op *op)
 {
-    if (lease->copy != NULL) {
-        gyre_lease_release(lease);
-        gyre__passed_drop(loop);
-    } else {
-        gyre__pool_unlend(&loop->pool, lease->block);
-    }
-}
-
-/* Returns 1 if there may be more to receive at once; else *out_what is set. */
-static int deliver(struct gyre_op *op, int got, struct gyre_lease *lease,
-                   enum gyre__received *out_what)
-{
-    struct gyre_loop *loop = op->loop; /* the operation may be gone after its callback */
-
-    *out_what = GYRE__RECEIVED_GONE;
-    if (!(op->flags & GYRE_MULTISHOT)) {
-        gyre__op_finish(op, got, lease);
-        give_back(loop, lease);
-        return 0;
-    }
-    gyre__op_emit(op, got, lease);
-    give_back(loop, lease);
     if (op->state != GYRE__OP_ARMED) {
-        return 0; /* its callback ended it: settling may run its final one, and it be gone */
+        return GYRE__RECEIVED_GONE; /* its callback ended it: settling may run its final one */
     }
-    gyre__op_settle(loop); /* what the callback sent at once gives the memory back */
+    gyre__op_settle(op->loop); /* what the callback sent at once gives the memory back */
     if (op->state != GYRE__OP_ARMED) {
-        return 0; /* ended just now; its final callback is still to come */
+        return GYRE__RECEIVED_GONE; /* ended just now; its final callback is still to come */
     }
     if (op->flags & GYRE__OP_CANCELLED) {
-        *out_what = GYRE__RECEIVED_CANCELLED;
-        return 0;
+        return GYRE__RECEIVED_CANCELLED;
     }
-    *out_what = GYRE__RECEIVED_WAIT;
-    return (op->fd->ready & GYRE__DIR_IN) != 0;
+    return op->fd->ready & GYRE__DIR_IN ? RECEIVED_MORE : GYRE__RECEIVED_WAIT;
 }
 
-/* As deliver(). */
-static int receive_once(struct gyre_op *op, int *bytes, enum gyre__received *out_what)
+static GYRE__RARE int received_none(struct gyre_op *op, int got)
 {
-    const int control = op->fd->flags & GYRE__FD_CONTROL;
-    struct gyre_lease lease;
-    uint32_t block;
-    int got;
-
-    *out_what = GYRE__RECEIVED_GONE;
-    if (gyre__op_over_quota(op)) {
-        gyre__op_hold(op);
-        return 0;
-    }
-    block = control ? GYRE__BLOCK_NONE : gyre__pool_current(&op->loop->pool);
-    if (block == GYRE__BLOCK_NONE && !control) {
-        gyre__op_starve(op);
-        return 0;
-    }
-    got = control ? gyre__passed_receive(op->fd, &lease) : recv_into(op, block, &lease);
     if (got == GYRE__NOT_YET) {
         gyre__fd_note_empty(op);
-        *out_what = GYRE__RECEIVED_WAIT;
-        return 0;
+        return GYRE__RECEIVED_WAIT;
     }
-    if (got <= 0) {
-        op->result = got;
-        *out_what = GYRE__RECEIVED_END;
-        return 0;
-    }
-    *bytes += got;
-    op->loop->received += (size_t)got;
-    return deliver(op, got, &lease, out_what);
+    op->result = got;
+    return GYRE__RECEIVED_END;
 }
 
-enum gyre__received gyre__receive_direct(struct gyre_op *op)
+static GYRE__RARE int starve(struct gyre_op *op)
 {
-    enum gyre__received what;
-    int bytes = 0;
+    gyre__op_starve(op);
+    return GYRE__RECEIVED_GONE;
+}
 
-    gyre__fd_take_name(op->fd); /* by which leases know their owner */
-    for (int tries = 0;
-         tries < TRIES_PER_TURN && bytes < BYTES_PER_TURN && op->loop->received < BYTES_OF_ALL;
+/* With descriptors: bytes that are copied, for they come by recvmsg(2). */
+static GYRE__RARE int receive_control(struct gyre_op *op)
+{
+    struct gyre_loop *loop = op->loop; /* the operation may be gone after its callback */
+    const int is_last = !(op->flags & GYRE_MULTISHOT);
+    struct gyre_lease lease;
+    const int got = gyre__passed_receive(op->fd, &lease);
+
+    if (got <= 0) {
+        return received_none(op, got);
+    }
+    loop->received += (size_t)got;
+    if (is_last) {
+        gyre__op_finish(op, got, &lease);
+    } else {
+        gyre__op_emit(op, got, &lease);
+    }
+    gyre_lease_release(&lease);
+    gyre__passed_drop(loop);
+    return is_last ? GYRE__RECEIVED_GONE : go_on(op);
+}
+
+static inline int receive_plain(struct gyre_op *op)
+{
+    struct gyre__pool *pool = &op->loop->pool; /* the operation may be gone after its callback */
+    const uint32_t block = gyre__pool_current(pool);
+    struct gyre_lease lease;
+    int got;
+
+    if (block == GYRE__BLOCK_NONE) {
+        return starve(op);
+    }
+    got = recv_into(op->fd, block, &lease);
+    if (got <= 0) {
+        return received_none(op, got);
+    }
+    if (!(op->flags & GYRE_MULTISHOT)) {
+        gyre__op_finish(op, got, &lease);
+        gyre__pool_unlend(pool, block);
+        return GYRE__RECEIVED_GONE;
+    }
+    gyre__op_emit(op, got, &lease);
+    gyre__pool_unlend(pool, block);
+    return go_on(op);
+}
+
+static inline int receive_once(struct gyre_op *op)
+{
+    if (gyre__op_over_quota(op)) {
+        gyre__op_hold(op);
+        return GYRE__RECEIVED_GONE;
+    }
+    return op->fd->flags & GYRE__FD_CONTROL ? receive_control(op) : receive_plain(op);
+}
+
+/* The first receive has left something: it goes on, within what one turn allows. */
+static GYRE__RARE int receive_more(struct gyre_op *op, size_t before)
+{
+    struct gyre_loop *loop = op->loop;
+
+    for (int tries = 1; tries < TRIES_PER_TURN && loop->received - before < BYTES_PER_TURN &&
+                        loop->received < BYTES_OF_ALL;
          tries++) {
-        if (!receive_once(op, &bytes, &what)) {
+        const int what = receive_once(op);
+
+        if (what != RECEIVED_MORE) {
             return what;
         }
     }
     gyre__op_try_next_turn(op);
     return GYRE__RECEIVED_GONE;
+}
+
+enum gyre__received gyre__receive_direct(struct gyre_op *op)
+{
+    const size_t before = op->loop->received;
+    int what = RECEIVED_MORE;
+
+    gyre__fd_take_name(op->fd); /* by which leases know their owner */
+    if (before < BYTES_OF_ALL) {
+        what = receive_once(op);
+    }
+    return (enum gyre__received)(what == RECEIVED_MORE ? receive_more(op, before) : what);
 }

@@ -106,7 +106,7 @@ void gyre__parcel_construct(void *memory)
     memset(memory, 0, sizeof(struct gyre__parcel));
 }
 
-struct gyre__flow *gyre__flow_of(struct gyre_stream *stream)
+static inline struct gyre__flow *flow_of(struct gyre_stream *stream)
 {
     struct gyre__flow *flow = stream->flow;
 
@@ -121,12 +121,15 @@ struct gyre__flow *gyre__flow_of(struct gyre_stream *stream)
     return flow;
 }
 
-void gyre__flow_settle(struct gyre_stream *stream)
+struct gyre__flow *gyre__flow_of(struct gyre_stream *stream)
 {
-    struct gyre__flow *flow = stream->flow;
+    return flow_of(stream);
+}
 
-    if (flow == NULL || flow->queue.first != NULL || flow->stash.first != NULL ||
-        flow->sending != 0 || flow->parcel != NULL || flow->coupled != NULL) {
+static inline void settle_flow(struct gyre_stream *stream, struct gyre__flow *flow)
+{
+    if (flow->queue.first != NULL || flow->stash.first != NULL || flow->sending != 0 ||
+        flow->parcel != NULL || flow->coupled != NULL) {
         return;
     }
     gyre_assert(flow->queued == 0 && flow->send.state == GYRE__OP_IDLE);
@@ -137,9 +140,16 @@ void gyre__flow_settle(struct gyre_stream *stream)
     gyre__slab_give(&stream->fd.loop->net->flows, flow);
 }
 
+void gyre__flow_settle(struct gyre_stream *stream)
+{
+    if (stream->flow != NULL) {
+        settle_flow(stream, stream->flow);
+    }
+}
+
 /* ---- chunks ---- */
 
-static void push_chunk(struct gyre__chunks *chunks, struct gyre__chunk *chunk)
+static inline void push_chunk(struct gyre__chunks *chunks, struct gyre__chunk *chunk)
 {
     chunk->next = NULL;
     if (chunks->first == NULL) {
@@ -158,7 +168,7 @@ static struct gyre__chunk *pop_chunk(struct gyre__chunks *chunks)
     return chunk;
 }
 
-static void drop_passed(struct gyre__passed *passed)
+static GYRE__RARE void drop_passed(struct gyre__passed *passed)
 {
     int number;
 
@@ -207,7 +217,7 @@ static inline void release_chunk(struct gyre__net *net, struct gyre__chunk *chun
     gyre__slab_give(&net->chunks, chunk);
 }
 
-static struct gyre__chunk *take_chunk(struct gyre__net *net, enum gyre__chunk_kind kind)
+static inline struct gyre__chunk *take_chunk(struct gyre__net *net, enum gyre__chunk_kind kind)
 {
     struct gyre__chunk *chunk = gyre__slab_take(&net->chunks);
 
@@ -456,7 +466,7 @@ void gyre__flow_uncouple(struct gyre_stream *stream)
     }
 }
 
-static void note_full(struct gyre_stream *stream, const struct gyre__flow *flow)
+static GYRE__RARE void note_full(struct gyre_stream *stream, const struct gyre__flow *flow)
 {
     stream->flags |= GYRE__STREAM_FULL;
     if (flow->coupled != NULL) {
@@ -464,7 +474,7 @@ static void note_full(struct gyre_stream *stream, const struct gyre__flow *flow)
     }
 }
 
-static void note_drained(struct gyre_stream *stream)
+static GYRE__RARE void note_drained(struct gyre_stream *stream)
 {
     stream->flags &= (uint16_t)~GYRE__STREAM_FULL;
     if (stream->flow != NULL && stream->flow->coupled != NULL) {
@@ -484,7 +494,7 @@ static size_t weight_of(const struct gyre__flow *flow)
 }
 
 /* Who was refused is told when there is room again, though the queue may not be above its mark. */
-static int refuse_write(struct gyre_stream *stream)
+static GYRE__RARE int refuse_write(struct gyre_stream *stream)
 {
     if (gyre__stream_sends(stream)) {
         note_full(stream, stream->flow);
@@ -515,27 +525,35 @@ static inline int check_write(struct gyre_stream *stream, const void *data, size
     return 0;
 }
 
+/* See that what was queued is sent: at once if it is much, else at the end of the turn. */
+static void send_soon(struct gyre_stream *stream, struct gyre__flow *flow)
+{
+    if (flow->sending != 0 || stream->state == GYRE__STREAM_CONNECTING) {
+        return; /* it follows what is under way */
+    }
+    if (flow->queued >= SEND_EAGER_LEN) {
+        gyre__flow_flush(flow);
+    } else {
+        gyre__task_request(stream->fd.loop, &flow->flush);
+    }
+}
+
 /* Bytes have joined the queue. Returns how many it has. */
-static int note_queued(struct gyre_stream *stream, size_t len)
+static inline int note_queued(struct gyre_stream *stream, size_t len)
 {
     struct gyre__flow *flow = stream->flow;
-
+    const int inside = stream->flags & GYRE__STREAM_INSIDE; /* its queue will be seen to */
     const int was_empty = flow->queued == 0;
 
     flow->queued += (uint32_t)len;
-    if (was_empty) {
+    if (was_empty && !inside) {
         gyre__stream_watch_sending(stream);
     }
     if (weight_of(flow) > high_of(stream)) {
         note_full(stream, flow);
     }
-    if (flow->sending != 0 || stream->state == GYRE__STREAM_CONNECTING) {
-        return (int)flow->queued;
-    }
-    if (flow->queued >= SEND_EAGER_LEN) {
-        gyre__flow_flush(flow);
-    } else if (!(stream->flags & GYRE__STREAM_INSIDE)) {
-        gyre__task_request(stream->fd.loop, &flow->flush);
+    if (!inside || flow->queued >= SEND_EAGER_LEN) {
+        send_soon(stream, flow);
     }
     return (int)flow->queued;
 }
@@ -565,7 +583,7 @@ static int take_buffers(struct gyre__net *net, size_t len, struct gyre__chunks *
     return 0;
 }
 
-static void add_chunk(struct gyre__flow *flow, struct gyre__chunk *chunk)
+static inline void add_chunk(struct gyre__flow *flow, struct gyre__chunk *chunk)
 {
     chunk->weight = (uint16_t)(chunk->len < GYRE__CHUNK_LEAST ? GYRE__CHUNK_LEAST - chunk->len : 0);
     push_chunk(&flow->queue, chunk);
@@ -665,10 +683,10 @@ int gyre_stream_write(struct gyre_stream *stream, const void *data, size_t len)
 }
 
 /* A chunk of bytes that stay where they are; its kind's own fields are the caller's to set. */
-static struct gyre__chunk *queue_chunk(struct gyre_stream *stream, enum gyre__chunk_kind kind,
-                                       const void *data, size_t len)
+static inline struct gyre__chunk *
+queue_chunk(struct gyre_stream *stream, enum gyre__chunk_kind kind, const void *data, size_t len)
 {
-    struct gyre__flow *flow = gyre__flow_of(stream);
+    struct gyre__flow *flow = flow_of(stream);
     struct gyre__chunk *chunk = flow != NULL ? take_chunk(stream->fd.loop->net, kind) : NULL;
 
     if (chunk == NULL) {
@@ -862,7 +880,7 @@ static int may_send(const struct gyre_stream *stream, const struct gyre__flow *f
 }
 
 /* What was forwarded on loan is retained. Nothing is queued before it. */
-static void retain_lent(struct gyre__flow *flow)
+static GYRE__RARE void retain_lent(struct gyre__flow *flow)
 {
     struct gyre__chunk *first = flow->queue.first;
 
@@ -883,7 +901,9 @@ void gyre__flow_flush(struct gyre__flow *flow)
     if (!may_send(stream, flow)) {
         return;
     }
-    retain_lent(flow);
+    if (first->kind == GYRE__CHUNK_LENT) {
+        retain_lent(flow);
+    }
     len = first->next == NULL && first->passed == NULL ? send_one(flow) : send_pieces(flow);
     if (len < 0) {
         gyre__stream_fail(stream, (int)len);
@@ -894,7 +914,7 @@ void gyre__flow_flush(struct gyre__flow *flow)
 
 /* Bytes have left: what they lay in is released. `sending` stays set meanwhile, so that what the
  * caller's release functions write is not sent before it is this function's turn. */
-static void pop_sent(struct gyre__flow *flow, size_t len)
+static inline void pop_sent(struct gyre__flow *flow, size_t len)
 {
     struct gyre__net *net = flow->stream->fd.loop->net;
 
@@ -922,7 +942,7 @@ static void pop_sent(struct gyre__flow *flow, size_t len)
     }
 }
 
-static void send_failed(struct gyre_stream *stream, int error)
+static GYRE__RARE void send_failed(struct gyre_stream *stream, int error)
 {
     gyre__stream_broken(stream, error);
     if (stream->state == GYRE__STREAM_OPEN) {
@@ -931,17 +951,11 @@ static void send_failed(struct gyre_stream *stream, int error)
     }
 }
 
-static void flow_sent(struct gyre__flow *flow, int32_t res)
+/* Behind a send that was not all there was to do. */
+static __attribute__((noinline)) void go_on_sending(struct gyre__flow *flow, int32_t res)
 {
     struct gyre_stream *stream = flow->stream;
 
-    if (res > 0) {
-        stream->flags |= (uint32_t)res < flow->sending ? GYRE__STREAM_SHORT : 0;
-        gyre__stream_be_active(stream);
-        flow->progress_ns = stream->fd.loop->now_ns;
-        pop_sent(flow, (size_t)res);
-    }
-    flow->sending = 0;
     if (stream->state >= GYRE__STREAM_ENDING) {
         gyre__stream_step(stream);
         return;
@@ -950,9 +964,7 @@ static void flow_sent(struct gyre__flow *flow, int32_t res)
         send_failed(stream, res);
         return;
     }
-    if (flow->queue.first != NULL) {
-        gyre__flow_flush(flow);
-    }
+    gyre__flow_flush(flow);
     if ((stream->flags & GYRE__STREAM_FULL) && weight_of(flow) <= low_of(stream)) {
         note_drained(stream);
     }
@@ -962,27 +974,43 @@ static void flow_sent(struct gyre__flow *flow, int32_t res)
     gyre__flow_settle(stream);
 }
 
+static inline void flow_sent(struct gyre__flow *flow, int32_t res)
+{
+    struct gyre_stream *stream = flow->stream;
+
+    if (res > 0) {
+        if ((uint32_t)res < flow->sending) {
+            stream->flags |= GYRE__STREAM_SHORT;
+        }
+        gyre__stream_be_active(stream);
+        flow->progress_ns = stream->fd.loop->now_ns;
+        pop_sent(flow, (size_t)res);
+    }
+    flow->sending = 0;
+    if (res > 0 && flow->queue.first == NULL && stream->state == GYRE__STREAM_OPEN &&
+        !(stream->flags & (GYRE__STREAM_FULL | GYRE__STREAM_SHUT))) {
+        settle_flow(stream, flow); /* as nearly always: all has left, and nobody waits for that */
+    } else {
+        go_on_sending(flow, res);
+    }
+}
+
 /* As gyre__fd_send_now(). */
-static int push_pieces(const struct gyre__flow *flow)
+static __attribute__((noinline)) int push_pieces(const struct gyre__flow *flow)
 {
     struct iovec pieces[GYRE_IOV_MAX];
     size_t count;
 
     collect_pieces(flow, pieces, &count);
-    return gyre__fd_send_now(&flow->stream->fd, pieces, count);
+    if (count == 1) {
+        return gyre__fd_send_now(&flow->stream->fd, pieces->iov_base, pieces->iov_len);
+    }
+    return gyre__fd_sendmsg_now(&flow->stream->fd,
+                                &(struct msghdr){.msg_iov = pieces, .msg_iovlen = count});
 }
 
-static int push_one(const struct gyre__flow *flow)
+static inline void push(struct gyre_stream *stream, struct gyre__flow *flow)
 {
-    const struct gyre__chunk *chunk = flow->queue.first;
-    const struct iovec piece = {.iov_base = (void *)(uintptr_t)chunk->data, .iov_len = chunk->len};
-
-    return gyre__fd_send_now(&flow->stream->fd, &piece, 1);
-}
-
-void gyre__flow_push(struct gyre_stream *stream)
-{
-    struct gyre__flow *flow = stream->flow;
     const struct gyre__chunk *first = flow->queue.first;
     int res;
 
@@ -991,8 +1019,9 @@ void gyre__flow_push(struct gyre_stream *stream)
         gyre__flow_flush(flow);
         return;
     }
-    res = first->next == NULL && first->len <= SEND_MOST_OTHER_LEN ? push_one(flow)
-                                                                   : push_pieces(flow);
+    res = first->next == NULL && first->len <= SEND_MOST_OTHER_LEN
+              ? gyre__fd_send_now(&stream->fd, first->data, first->len)
+              : push_pieces(flow);
     if (res == GYRE__NOT_YET) {
         gyre__flow_flush(flow);
         return;
@@ -1004,11 +1033,20 @@ void gyre__flow_push(struct gyre_stream *stream)
     flow_sent(flow, res);
 }
 
-void gyre__flow_push_lent(struct gyre_stream *stream)
+void gyre__flow_push(struct gyre_stream *stream)
 {
-    gyre__flow_push(stream);
-    if (stream->flow != NULL) {
-        retain_lent(stream->flow);
+    push(stream, stream->flow);
+}
+
+void gyre__flow_push_lent(struct gyre_stream *stream, int is_news)
+{
+    push(stream, stream->flow);
+    if (stream->flow == NULL) {
+        return;
+    }
+    retain_lent(stream->flow);
+    if (is_news && gyre__stream_sends(stream)) {
+        gyre__stream_watch_sending(stream);
     }
 }
 

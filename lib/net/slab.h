@@ -6,6 +6,7 @@
 #define GYRE_NET_SLAB_H
 
 #include "base/assert.h"
+#include "base/rare.h"
 
 #include <stddef.h>
 
@@ -27,7 +28,7 @@ void gyre__slab_init(struct gyre__slab *slab, size_t size, size_t per_page,
 void gyre__slab_fini(struct gyre__slab *slab);
 
 /* Get memory for one more page. Returns 0 or -ENOMEM. */
-int gyre__slab_grow(struct gyre__slab *slab);
+GYRE__RARE int gyre__slab_grow(struct gyre__slab *slab);
 
 /* Not zeroed; NULL when there is no memory. */
 static inline void *gyre__slab_take(struct gyre__slab *slab)

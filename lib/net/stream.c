@@ -187,11 +187,8 @@ static void watch(struct gyre_stream *stream)
     }
 }
 
-void gyre__stream_watch_sending(struct gyre_stream *stream)
+void gyre__stream_watch_queue(struct gyre_stream *stream)
 {
-    if (stream->handler->write_timeout_ns == 0 && stream->handler->idle_timeout_ns == 0) {
-        return;
-    }
     stream->flow->progress_ns = gyre__clock_now();
     stream->flow->acked = GYRE__ACKED_UNKNOWN;
     watch(stream);
@@ -260,7 +257,7 @@ static int may_tell(const struct gyre_stream *stream)
 }
 
 /* Returns 0 if on_descriptors() paused the stream: then the bytes are not handed out. */
-static int hand_out_descriptors(struct gyre_stream *stream)
+static GYRE__RARE int hand_out_descriptors(struct gyre_stream *stream)
 {
     if (stream->handler->on_descriptors == NULL) {
         return 1;
@@ -342,7 +339,7 @@ int gyre__stream_read_on(struct gyre_stream *stream)
     return gyre_op_nop(&stream->recv, stream->fd.loop);
 }
 
-static void keep_for_later(struct gyre_stream *stream, const struct gyre_lease *lease)
+static GYRE__RARE void keep_for_later(struct gyre_stream *stream, const struct gyre_lease *lease)
 {
     if (keep(stream, lease, GYRE__STASH_LAST) == 0) {
         gyre_op_cancel(&stream->recv);
@@ -352,6 +349,8 @@ static void keep_for_later(struct gyre_stream *stream, const struct gyre_lease *
 /* On a driver that tries at once, what on_data() queues is sent while it is warm. */
 static void hand_out_and_push(struct gyre_stream *stream, const struct gyre_lease *lease)
 {
+    const int is_news = !gyre__stream_sends(stream);
+
     stream->fd.loop->net->handed = lease;
     stream->flags |= GYRE__STREAM_INSIDE;
     if (!hand_out(stream, lease)) {
@@ -359,7 +358,7 @@ static void hand_out_and_push(struct gyre_stream *stream, const struct gyre_leas
     }
     stream->flags &= (uint16_t)~GYRE__STREAM_INSIDE;
     if (stream->flow != NULL) {
-        gyre__flow_push_lent(stream);
+        gyre__flow_push_lent(stream, is_news);
     }
 }
 
@@ -420,7 +419,7 @@ static void note_end(struct gyre_stream *stream, int32_t res)
     }
 }
 
-static void receive_ended(struct gyre_stream *stream, int32_t res)
+static GYRE__RARE void receive_ended(struct gyre_stream *stream, int32_t res)
 {
     if (res != -ECANCELED) {
         note_end(stream, res);

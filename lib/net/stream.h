@@ -3,6 +3,7 @@
 #define GYRE_NET_STREAM_H
 
 #include "base/assert.h"
+#include "base/rare.h"
 #include "core/loop.h"
 #include "core/op.h"
 #include "core/task.h"
@@ -141,8 +142,9 @@ void gyre__flow_flush(struct gyre__flow *flow);
 /* The same, from the loop: what can be sent at once is, and callbacks may run. */
 void gyre__flow_push(struct gyre_stream *stream);
 
-/* As that, behind an on_data(): what it forwarded and could not be sent is retained. */
-void gyre__flow_push_lent(struct gyre_stream *stream);
+/* As that, behind an on_data(): what it forwarded and could not be sent is retained. @is_news: the
+ * queue was empty before. */
+void gyre__flow_push_lent(struct gyre_stream *stream, int is_news);
 
 /* Slab constructors. */
 void gyre__flow_construct(void *memory);
@@ -191,8 +193,16 @@ int gyre__stream_accept(struct gyre_stream *stream, struct gyre_loop *loop, int 
 /* From the loop: it is connected; on_open(). */
 void gyre__stream_opened(struct gyre_stream *stream);
 
-/* Its queue has ceased to be empty: see that it moves, if a time depends on that. */
-void gyre__stream_watch_sending(struct gyre_stream *stream);
+/* Its queue has ceased to be empty: see that it moves. */
+GYRE__RARE void gyre__stream_watch_queue(struct gyre_stream *stream);
+
+/* As that, if a time depends on it. */
+static inline void gyre__stream_watch_sending(struct gyre_stream *stream)
+{
+    if (stream->handler->write_timeout_ns != 0 || stream->handler->idle_timeout_ns != 0) {
+        gyre__stream_watch_queue(stream);
+    }
+}
 
 /* It cannot go on: ends with @error, dropping what is queued. */
 void gyre__stream_fail(struct gyre_stream *stream, int error);

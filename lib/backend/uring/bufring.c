@@ -132,7 +132,9 @@ int gyre__bufring_take(struct gyre__bufring *bufring, struct gyre__pool *pool,
     gyre_assert(number < pool->total && block->place == GYRE__BLOCK_DRIVER);
     offset = place_of(bufring, block, id % GYRE__POOL_CHUNKS_MAX, cqe, &done);
     if (leased) {
-        gyre__pool_lend(owner, number, offset, (size_t)cqe->res, out_lease);
+        gyre_assert(offset + (size_t)cqe->res <= pool->block_len);
+        gyre__pool_lend(owner, number, gyre__pool_at(pool, number, offset), (size_t)cqe->res,
+                        out_lease);
     }
     if (!bufring->incremental) {
         gyre__pool_vote(pool, block->chunk_len, cqe->res > 0 ? (uint32_t)cqe->res : 0);

@@ -199,7 +199,7 @@ static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
     struct gyre__pool *pool = &op->loop->pool; /* the operation may be gone after its callback */
     const int again = hides_reset(op, cqe);
 
-    gyre__op_note_size(op, (uint32_t)cqe->res);
+    gyre__fd_note_size(op->fd, (uint32_t)cqe->res);
     if (!(op->flags & GYRE_MULTISHOT)) {
         gyre__op_finish(op, cqe->res, lease);
         gyre__pool_unlend(pool, lease->block);
