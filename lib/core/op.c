@@ -48,35 +48,44 @@ const uint8_t gyre__op_may_follow[GYRE__OP_STATE_COUNT] = {
 
 /* ---- begin ---- */
 
-/* Its turn has come: the driver's from now on. */
-static void arm(struct gyre_op *op)
+/* Its turn has come: the driver's from now on. @kind is the operation's, which the compiler may
+ * know. */
+static inline void arm_kind(struct gyre_op *op, enum gyre_op_kind kind)
 {
-    if (gyre__kind_of(op)->direction != GYRE__DIR_NONE) {
-        op->fd->armed |= gyre__kind_of(op)->direction;
+    const uint8_t direction = gyre__kinds[kind].direction;
+
+    if (direction != GYRE__DIR_NONE) {
+        op->fd->armed |= direction;
         op->flags |= GYRE__OP_TURN;
     }
     gyre__op_set_state(op, GYRE__OP_ARMED);
-    if (gyre__op_receives(op) && !gyre__fd_is(op->fd, GYRE__FD_SOCKET)) {
+    if (gyre__kind_receives(kind) && !gyre__fd_is(op->fd, GYRE__FD_SOCKET)) {
         gyre__op_ready(op, -ENOTSOCK); /* to wait until it is readable could take for ever */
-    } else if (op->kind == GYRE_OP_RECV_LEASE && !gyre__fd_is(op->fd, GYRE__FD_STREAM)) {
+    } else if (kind == GYRE_OP_RECV_LEASE && !gyre__fd_is(op->fd, GYRE__FD_STREAM)) {
         gyre__op_ready(op, -EPROTOTYPE); /* a short receive would be taken for an empty socket */
     } else {
         op->loop->backend->arm(op);
     }
 }
 
-static void take_turn(struct gyre_op *op)
+static void arm(struct gyre_op *op)
 {
-    const uint8_t direction = gyre__kind_of(op)->direction;
+    arm_kind(op, (enum gyre_op_kind)op->kind);
+}
+
+static inline void take_turn(struct gyre_op *op, enum gyre_op_kind kind)
+{
+    const uint8_t direction = gyre__kinds[kind].direction;
 
     gyre__list_append(&op->fd->ops, &op->fd_link);
     if (direction == GYRE__DIR_NONE || !(op->fd->armed & direction)) {
-        arm(op);
+        arm_kind(op, kind);
     }
 }
 
-int gyre__op_begin(struct gyre_op *op, enum gyre_op_kind kind, struct gyre_loop *loop,
-                   struct gyre_fd *fd, uint32_t flags)
+/* Inlined, so that the kind is known where it is begun for most messages. */
+static GYRE__INLINE int begin_kind(struct gyre_op *op, enum gyre_op_kind kind,
+                                   struct gyre_loop *loop, struct gyre_fd *fd, uint32_t flags)
 {
     /* Names are taken later, when nothing may fail any more. The room for a close was reserved when
      * its descriptor was attached: an end must not need memory. A nop never has a name. */
@@ -98,9 +107,20 @@ int gyre__op_begin(struct gyre_op *op, enum gyre_op_kind kind, struct gyre_loop 
     loop->stats.started[kind] += !(op->flags & GYRE__OP_BACKGROUND);
     gyre__op_set_state(op, GYRE__OP_QUEUED);
     if (fd != NULL && kind != GYRE_OP_CLOSE) {
-        take_turn(op);
+        take_turn(op, kind);
     }
     return 0;
+}
+
+int gyre__op_begin(struct gyre_op *op, enum gyre_op_kind kind, struct gyre_loop *loop,
+                   struct gyre_fd *fd, uint32_t flags)
+{
+    return begin_kind(op, kind, loop, fd, flags);
+}
+
+int gyre__op_begin_send(struct gyre_op *op, struct gyre_fd *fd)
+{
+    return begin_kind(op, GYRE_OP_SEND, fd->loop, fd, 0);
 }
 
 /* ---- waiting for something else than the kernel ---- */

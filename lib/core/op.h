@@ -91,6 +91,21 @@ static inline int gyre__op_check(const struct gyre_op *op, const struct gyre_loo
 int gyre__op_begin(struct gyre_op *op, enum gyre_op_kind kind, struct gyre_loop *loop,
                    struct gyre_fd *fd, uint32_t flags);
 
+/* As gyre__op_begin(), for a send. */
+int gyre__op_begin_send(struct gyre_op *op, struct gyre_fd *fd);
+
+/* Send bytes that the library has seen to, with an operation of its own: as gyre_op_send() without
+ * its checks. */
+static inline int gyre__op_send(struct gyre_op *op, struct gyre_fd *fd, const uint8_t *data,
+                                uint32_t len)
+{
+    gyre_assert(op->state == GYRE__OP_IDLE && fd->state == GYRE__FD_OPEN);
+    op->arg.io.data = (uint8_t *)(uintptr_t)data;
+    op->arg.io.offset = GYRE_OFFSET_CURRENT;
+    op->len = len;
+    return gyre__op_begin_send(op, fd);
+}
+
 /* A name for the kernel; room was reserved when the operation began. */
 static inline void gyre__op_take_slot(struct gyre_op *op)
 {
@@ -243,10 +258,9 @@ static inline int gyre__fd_is(struct gyre_fd *fd, uint8_t what)
 }
 
 /* Operations that wait for data on a socket: what is no socket never has any. */
-static inline int gyre__op_receives(const struct gyre_op *op)
+static inline int gyre__kind_receives(enum gyre_op_kind kind)
 {
-    return op->kind == GYRE_OP_RECV || op->kind == GYRE_OP_RECV_LEASE ||
-           op->kind == GYRE_OP_RECVMSG;
+    return kind == GYRE_OP_RECV || kind == GYRE_OP_RECV_LEASE || kind == GYRE_OP_RECVMSG;
 }
 
 /* As gyre_op_accept() with @flags, and one that outlives shortages in any case. */

@@ -47,7 +47,7 @@ static inline int recv_into(struct gyre_fd *fd, uint32_t block, struct gyre_leas
     return (int)got;
 }
 
-static int go_on(struct gyre_op *op)
+static int go_on_receiving(struct gyre_op *op)
 {
     if (op->state != GYRE__OP_ARMED) {
         return GYRE__RECEIVED_GONE; /* its callback ended it: settling may run its final one */
@@ -72,7 +72,7 @@ static GYRE__RARE int received_none(struct gyre_op *op, int got)
     return GYRE__RECEIVED_END;
 }
 
-static GYRE__RARE int starve(struct gyre_op *op)
+static GYRE__RARE int starve_receive(struct gyre_op *op)
 {
     gyre__op_starve(op);
     return GYRE__RECEIVED_GONE;
@@ -97,7 +97,7 @@ static GYRE__RARE int receive_control(struct gyre_op *op)
     }
     gyre_lease_release(&lease);
     gyre__passed_drop(loop);
-    return is_last ? GYRE__RECEIVED_GONE : go_on(op);
+    return is_last ? GYRE__RECEIVED_GONE : go_on_receiving(op);
 }
 
 static inline int receive_plain(struct gyre_op *op)
@@ -108,7 +108,7 @@ static inline int receive_plain(struct gyre_op *op)
     int got;
 
     if (block == GYRE__BLOCK_NONE) {
-        return starve(op);
+        return starve_receive(op);
     }
     got = recv_into(op->fd, block, &lease);
     if (got <= 0) {
@@ -121,7 +121,7 @@ static inline int receive_plain(struct gyre_op *op)
     }
     gyre__op_emit(op, got, &lease);
     gyre__pool_unlend(pool, block);
-    return go_on(op);
+    return go_on_receiving(op);
 }
 
 static inline int receive_once(struct gyre_op *op)
@@ -134,7 +134,7 @@ static inline int receive_once(struct gyre_op *op)
 }
 
 /* The first receive has left something: it goes on, within what one turn allows. */
-static GYRE__RARE int receive_more(struct gyre_op *op, size_t before)
+static GYRE__APART int receive_more(struct gyre_op *op, size_t before)
 {
     struct gyre_loop *loop = op->loop;
 

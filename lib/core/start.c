@@ -162,7 +162,7 @@ int gyre_op_send(struct gyre_op *op, struct gyre_fd *fd, const void *data, size_
 {
     const int rc = set_io(op, fd, data, len, 0);
 
-    return rc < 0 ? rc : gyre__op_begin(op, GYRE_OP_SEND, fd->loop, fd, 0);
+    return rc < 0 ? rc : gyre__op_begin_send(op, fd);
 }
 
 static int check_message(const struct msghdr *msg, size_t least_pieces)

@@ -89,7 +89,13 @@ static void on_sent_pieces(struct gyre_op *op, const struct gyre_result *result)
 
 static void flush_task(struct gyre_task *task)
 {
-    gyre__flow_push(gyre_container_of(task, struct gyre__flow, flush)->stream);
+    struct gyre__flow *flow = gyre_container_of(task, struct gyre__flow, flush);
+
+    if (flow->stream->fd.loop->backend->tries_at_once) {
+        gyre__flow_push(flow->stream);
+    } else {
+        gyre__flow_flush(flow);
+    }
 }
 
 void gyre__flow_construct(void *memory)
@@ -126,7 +132,7 @@ struct gyre__flow *gyre__flow_of(struct gyre_stream *stream)
     return flow_of(stream);
 }
 
-static inline void settle_flow(struct gyre_stream *stream, struct gyre__flow *flow)
+static GYRE__INLINE void settle_flow(struct gyre_stream *stream, struct gyre__flow *flow)
 {
     if (flow->queue.first != NULL || flow->stash.first != NULL || flow->sending != 0 ||
         flow->parcel != NULL || flow->coupled != NULL) {
@@ -845,8 +851,8 @@ static int send_parcel(struct gyre__flow *flow, struct gyre__parcel *parcel, str
     return rc;
 }
 
-/* Several pieces, or descriptors. Returns the bytes in flight, or an error. */
-static int64_t send_pieces(struct gyre__flow *flow)
+/* Several pieces, or descriptors. Returns 0, and flow->sending is set, or an error. */
+static GYRE__APART int send_pieces(struct gyre__flow *flow)
 {
     struct gyre__slab *parcels = &flow->stream->fd.loop->net->parcels;
     struct iovec pieces[GYRE_IOV_MAX];
@@ -858,17 +864,20 @@ static int64_t send_pieces(struct gyre__flow *flow)
     if (rc < 0 && parcel != NULL) {
         gyre__slab_give(parcels, parcel);
     }
-    return rc < 0 ? rc : (int64_t)len;
+    flow->sending = (uint32_t)len;
+    return rc;
 }
 
-static int64_t send_one(struct gyre__flow *flow)
+/* One piece without descriptors; as send_pieces(). */
+static inline int send_one(struct gyre__flow *flow)
 {
     const struct gyre__chunk *chunk = flow->queue.first;
-    const size_t most = most_len(flow->stream);
-    const size_t len = chunk->len < most ? chunk->len : most;
-    const int rc = gyre_op_send(&flow->send, &flow->stream->fd, chunk->data, len);
 
-    return rc < 0 ? rc : (int64_t)len;
+    flow->sending = chunk->len;
+    if (chunk->len > SEND_MOST_OTHER_LEN && chunk->len > most_len(flow->stream)) {
+        flow->sending = (uint32_t)most_len(flow->stream);
+    }
+    return gyre__op_send(&flow->send, &flow->stream->fd, chunk->data, flow->sending);
 }
 
 /* Whether something is queued, may leave, and is not leaving already. */
@@ -893,7 +902,7 @@ void gyre__flow_flush(struct gyre__flow *flow)
 {
     struct gyre_stream *stream = flow->stream;
     const struct gyre__chunk *first = flow->queue.first;
-    int64_t len;
+    int rc;
 
     if (gyre__task_pending(&flow->flush)) {
         gyre__task_withdraw(&flow->flush);
@@ -904,11 +913,10 @@ void gyre__flow_flush(struct gyre__flow *flow)
     if (first->kind == GYRE__CHUNK_LENT) {
         retain_lent(flow);
     }
-    len = first->next == NULL && first->passed == NULL ? send_one(flow) : send_pieces(flow);
-    if (len < 0) {
-        gyre__stream_fail(stream, (int)len);
-    } else {
-        flow->sending = (uint32_t)len;
+    rc = first->next == NULL && first->passed == NULL ? send_one(flow) : send_pieces(flow);
+    if (rc < 0) {
+        flow->sending = 0;
+        gyre__stream_fail(stream, rc);
     }
 }
 
@@ -952,7 +960,7 @@ static GYRE__RARE void send_failed(struct gyre_stream *stream, int error)
 }
 
 /* Behind a send that was not all there was to do. */
-static __attribute__((noinline)) void go_on_sending(struct gyre__flow *flow, int32_t res)
+static GYRE__APART void go_on_sending(struct gyre__flow *flow, int32_t res)
 {
     struct gyre_stream *stream = flow->stream;
 
@@ -974,7 +982,7 @@ static __attribute__((noinline)) void go_on_sending(struct gyre__flow *flow, int
     gyre__flow_settle(stream);
 }
 
-static inline void flow_sent(struct gyre__flow *flow, int32_t res)
+static GYRE__INLINE void flow_sent(struct gyre__flow *flow, int32_t res)
 {
     struct gyre_stream *stream = flow->stream;
 
@@ -996,7 +1004,7 @@ static inline void flow_sent(struct gyre__flow *flow, int32_t res)
 }
 
 /* As gyre__fd_send_now(). */
-static __attribute__((noinline)) int push_pieces(const struct gyre__flow *flow)
+static GYRE__APART int push_pieces(const struct gyre__flow *flow)
 {
     struct iovec pieces[GYRE_IOV_MAX];
     size_t count;
@@ -1009,7 +1017,7 @@ static __attribute__((noinline)) int push_pieces(const struct gyre__flow *flow)
                                 &(struct msghdr){.msg_iov = pieces, .msg_iovlen = count});
 }
 
-static inline void push(struct gyre_stream *stream, struct gyre__flow *flow)
+static inline void push_flow(struct gyre_stream *stream, struct gyre__flow *flow)
 {
     const struct gyre__chunk *first = flow->queue.first;
     int res;
@@ -1035,12 +1043,12 @@ static inline void push(struct gyre_stream *stream, struct gyre__flow *flow)
 
 void gyre__flow_push(struct gyre_stream *stream)
 {
-    push(stream, stream->flow);
+    push_flow(stream, stream->flow);
 }
 
 void gyre__flow_push_lent(struct gyre_stream *stream, int is_news)
 {
-    push(stream, stream->flow);
+    push_flow(stream, stream->flow);
     if (stream->flow == NULL) {
         return;
     }

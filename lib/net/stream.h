@@ -194,7 +194,7 @@ int gyre__stream_accept(struct gyre_stream *stream, struct gyre_loop *loop, int 
 void gyre__stream_opened(struct gyre_stream *stream);
 
 /* Its queue has ceased to be empty: see that it moves. */
-GYRE__RARE void gyre__stream_watch_queue(struct gyre_stream *stream);
+GYRE__APART void gyre__stream_watch_queue(struct gyre_stream *stream);
 
 /* As that, if a time depends on it. */
 static inline void gyre__stream_watch_sending(struct gyre_stream *stream)

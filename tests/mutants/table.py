@@ -114,9 +114,10 @@ CORE = [
     mutant(
         "receive-without-budget",
         "a flooded connection receives until it is empty, and starves everything else",
-        "gyre__receive_direct",
-        "tries < TRIES_PER_TURN && bytes < BYTES_PER_TURN && op->loop->received < BYTES_OF_ALL;",
-        "bytes < INT32_MAX / 2;",
+        "receive_more",
+        "tries < TRIES_PER_TURN && loop->received - before < BYTES_PER_TURN && "
+        "loop->received < BYTES_OF_ALL;",
+        "loop->received - before < INT32_MAX / 2;",
         "net-hostile-epoll ops-recv-epoll net-pause-epoll core-contract-epoll"),
     mutant(
         "posts-without-budget",
@@ -220,7 +221,7 @@ URING = [
     mutant(
         "block-place-wrong",
         "slices of an incrementally filled block are looked for in the wrong place",
-        "place_of",
+        "gyre__bufring_place",
         "block->used += len;",
         "block->used = len;",
         "ops-pool-uring ops-recv-uring"),
@@ -241,7 +242,7 @@ URING = [
     mutant(
         "submission-dropped",
         "an operation that finds the submission queue full never reaches the kernel",
-        "gyre__uring_submit",
+        "submit_op",
         "gyre__op_try_next_turn(op);",
         "op->loop->stats.retries++;",
         "ops-pressure-uring"),
@@ -360,7 +361,7 @@ NET = [
     mutant(
         "drain-not-told",
         "a full queue that falls past its low mark without hitting it is not told",
-        "flow_sent",
+        "go_on_sending",
         "weight_of(flow) <= low_of(stream)",
         "weight_of(flow) == low_of(stream)",
         "net-send-epoll net-send-uring"),

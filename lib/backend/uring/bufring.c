@@ -106,41 +106,12 @@ void gyre__bufring_fill(struct gyre__bufring *bufring, struct gyre__pool *pool)
     }
 }
 
-/* Where in the block the data is, and whether the kernel is done with this buffer. */
-static size_t place_of(const struct gyre__bufring *bufring, struct gyre__block *block,
-                       uint32_t chunk, const struct gyre__cqe *cqe, int *out_done)
+/* The kernel is done with a buffer, in which there are @len bytes. */
+void gyre__bufring_done(const struct gyre__bufring *bufring, struct gyre__pool *pool,
+                        uint32_t number, uint32_t len)
 {
-    const uint32_t len = cqe->res > 0 ? (uint32_t)cqe->res : 0;
-    const size_t offset = bufring->incremental ? block->used : (size_t)chunk * block->chunk_len;
-
-    block->used += len;
-    *out_done = !bufring->incremental || !(cqe->flags & GYRE__CQE_F_BUF_MORE);
-    return offset;
-}
-
-int gyre__bufring_take(struct gyre__bufring *bufring, struct gyre__pool *pool,
-                       const struct gyre__cqe *cqe, struct gyre_fd *owner,
-                       struct gyre_lease *out_lease)
-{
-    const uint32_t id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-    const uint32_t number = id / GYRE__POOL_CHUNKS_MAX;
-    struct gyre__block *block = &pool->table[number];
-    const int leased = owner != NULL && cqe->res > 0;
-    size_t offset;
-    int done;
-
-    gyre_assert(number < pool->total && block->place == GYRE__BLOCK_DRIVER);
-    offset = place_of(bufring, block, id % GYRE__POOL_CHUNKS_MAX, cqe, &done);
-    if (leased) {
-        gyre_assert(offset + (size_t)cqe->res <= pool->block_len);
-        gyre__pool_lend(owner, number, gyre__pool_at(pool, number, offset), (size_t)cqe->res,
-                        out_lease);
-    }
     if (!bufring->incremental) {
-        gyre__pool_vote(pool, block->chunk_len, cqe->res > 0 ? (uint32_t)cqe->res : 0);
+        gyre__pool_vote(pool, pool->table[number].chunk_len, len);
     }
-    if (done) {
-        gyre__pool_chunk_done(pool, number);
-    }
-    return leased;
+    gyre__pool_chunk_done(pool, number);
 }

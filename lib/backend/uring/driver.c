@@ -71,7 +71,7 @@ static int is_send(const struct gyre_op *op)
 }
 
 /* A transfer or a single result. */
-static void transferred(struct gyre_op *op, int32_t res)
+static GYRE__APART void transferred(struct gyre_op *op, int32_t res)
 {
     const int cancelled = (op->flags & GYRE__OP_CANCELLED) != 0;
     const int continues = gyre__op_continues(op);
@@ -111,7 +111,7 @@ static void transferred(struct gyre_op *op, int32_t res)
     }
 }
 
-static void connected(struct gyre_op *op, int32_t res)
+static GYRE__RARE void connected(struct gyre_op *op, int32_t res)
 {
     const int cancelled = (op->flags & GYRE__OP_CANCELLED) != 0;
 
@@ -182,7 +182,7 @@ static void accept_failed(struct gyre_op *op, int32_t res)
     }
 }
 
-static void accepted(struct gyre_op *op, int32_t res, int more)
+static GYRE__APART void accepted(struct gyre_op *op, int32_t res, int more)
 {
     if (res >= 0) {
         op->loop->pause_ns = 0;
@@ -203,7 +203,7 @@ static int is_plain(const struct gyre_fd *fd)
     return gyre__sys_fstat(fd->number, &status) == 0 && S_ISREG(status.st_mode);
 }
 
-static void polled(struct gyre_op *op, int32_t res, int more)
+static GYRE__APART void polled(struct gyre_op *op, int32_t res, int more)
 {
     const int cancelled = (op->flags & GYRE__OP_CANCELLED) != 0;
 
@@ -269,7 +269,7 @@ static void poll_ended(struct gyre_op *op, int32_t res)
     }
 }
 
-static void poll_event(struct gyre_op *op, int32_t res, int more)
+static GYRE__APART void poll_event(struct gyre_op *op, int32_t res, int more)
 {
     const uint16_t leaving = GYRE__OP_ENDING | GYRE__OP_CANCELLED | GYRE__OP_PAUSING;
 
@@ -290,22 +290,34 @@ static void poll_event(struct gyre_op *op, int32_t res, int more)
     }
 }
 
-static void complete(struct gyre_op *op, const struct gyre__cqe *cqe)
+/* All that was left of a send at once, as nearly always. */
+static inline int is_whole_send(const struct gyre_op *op, int32_t res)
+{
+    return op->kind == GYRE_OP_SEND && res > 0 && (uint32_t)res == op->len - op->done;
+}
+
+static inline void complete(struct gyre_op *op, const struct gyre__cqe *cqe)
 {
     const int more = (cqe->flags & IORING_CQE_F_MORE) != 0;
 
-    if (!more && op->state == GYRE__OP_ARMED) {
-        gyre__list_remove(&op->link); /* if its cancel was still waiting for the queue */
+    if (!more && op->state == GYRE__OP_ARMED && !gyre__list_empty(&op->link)) {
+        gyre__list_remove(&op->link); /* its cancel was still waiting for the queue */
     }
     if (op->flags & GYRE__OP_POLLING) {
         poll_event(op, cqe->res, more);
         return;
     }
     gyre_assert(op->state == GYRE__OP_ARMED);
-    switch (op->kind) {
-    case GYRE_OP_RECV_LEASE:
+    if (is_whole_send(op, cqe->res)) {
+        gyre__op_check_memory(op);
+        gyre__op_finish(op, (int32_t)op->len, NULL);
+        return;
+    }
+    if (op->kind == GYRE_OP_RECV_LEASE) {
         gyre__uring_received(op, cqe);
-        break;
+        return;
+    }
+    switch (op->kind) {
     case GYRE_OP_ACCEPT:
         accepted(op, cqe->res, more);
         break;

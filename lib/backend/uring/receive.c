@@ -172,20 +172,20 @@ static void pause_if_due(struct gyre_op *op)
  * there is more, and when it is woken; so this has to be asked after arming only, for the first data
  * behind which there is no more: it may have come in many buffers.
  */
-static int hides_reset(struct gyre_op *op, const struct gyre__cqe *cqe)
+static GYRE__RARE int hides_reset(struct gyre_op *op, const struct gyre__cqe *cqe)
 {
     const uint32_t armed = op->done;
     const uint32_t fresh =
         FRESH_TURNS + gyre__uring_of(op->loop)->ring.uring.cq.ring_entries / BATCH_MAX;
     struct pollfd one = {.fd = op->fd->number, .events = POLLRDHUP};
 
-    if (armed != 0 && (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY)) {
+    if (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY) {
         op->done = (uint32_t)op->loop->stats.turns | 1;
         return 0;
     }
     op->done = 0;
     /* One more, since what was noted in an even turn names the next. */
-    if (armed == 0 || (uint32_t)op->loop->stats.turns + 1 - armed > fresh + 1 ||
+    if ((uint32_t)op->loop->stats.turns + 1 - armed > fresh + 1 ||
         !(cqe->flags & IORING_CQE_F_MORE)) {
         return 0;
     }
@@ -197,7 +197,7 @@ static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
                           const struct gyre_lease *lease)
 {
     struct gyre__pool *pool = &op->loop->pool; /* the operation may be gone after its callback */
-    const int again = hides_reset(op, cqe);
+    const int again = op->done != 0 && hides_reset(op, cqe);
 
     gyre__fd_note_size(op->fd, (uint32_t)cqe->res);
     if (!(op->flags & GYRE_MULTISHOT)) {

@@ -26,6 +26,11 @@ static void store_release(unsigned *shared, uint32_t value)
     __atomic_store_n(shared, value, __ATOMIC_RELEASE);
 }
 
+_Static_assert(sizeof(struct gyre__cqe) == sizeof(struct io_uring_cqe) &&
+                   offsetof(struct gyre__cqe, res) == offsetof(struct io_uring_cqe, res) &&
+                   offsetof(struct gyre__cqe, flags) == offsetof(struct io_uring_cqe, flags),
+               "completions are copied as they are");
+
 int gyre__ring_init(struct gyre__ring *ring, uint32_t sq_entries, uint32_t cq_entries)
 {
     struct io_uring_params params = {.flags = GYRE__RING_FLAGS, .cq_entries = cq_entries};
@@ -145,13 +150,12 @@ uint32_t gyre__ring_take(struct gyre__ring *ring, struct gyre__cqe *out_cqes, ui
     const uint32_t head = *ring->uring.cq.khead;
     const uint32_t ready = gyre__ring_completions(ring);
     const uint32_t count = ready < max ? ready : max;
+    const uint32_t at = head & ring->uring.cq.ring_mask;
+    const uint32_t to_end = ring->uring.cq.ring_entries - at;
+    const uint32_t until_wrap = count < to_end ? count : to_end;
 
-    for (uint32_t i = 0; i < count; i++) {
-        const struct io_uring_cqe *cqe =
-            &ring->uring.cq.cqes[(head + i) & ring->uring.cq.ring_mask];
-
-        out_cqes[i] = (struct gyre__cqe){cqe->user_data, cqe->res, cqe->flags};
-    }
+    memcpy(out_cqes, &ring->uring.cq.cqes[at], until_wrap * sizeof(*out_cqes));
+    memcpy(out_cqes + until_wrap, ring->uring.cq.cqes, (count - until_wrap) * sizeof(*out_cqes));
     store_release(ring->uring.cq.khead, head + count);
     return count;
 }

@@ -18,18 +18,23 @@ enum {
     DIRECT_SEND_LEAST = 24 << 10,
 };
 
-/* An entry named @name, or NULL if the queue is full and the kernel takes nothing now. */
-static struct io_uring_sqe *entry(struct gyre_loop *loop, uint64_t name)
+/* The queue is full: an entry, if the kernel takes those that are in it. */
+static GYRE__RARE struct io_uring_sqe *make_room(struct gyre_loop *loop)
 {
-    struct gyre__uring *uring = gyre__uring_of(loop);
-    struct io_uring_sqe *sqe = gyre__ring_sqe(&uring->ring);
+    struct gyre__ring *ring = &gyre__uring_of(loop)->ring;
+
+    loop->stats.enters++;
+    loop->stats.syscalls++;
+    return gyre__ring_submit(ring) == 0 ? gyre__ring_sqe(ring) : NULL;
+}
+
+/* An entry named @name, or NULL if the queue is full and the kernel takes nothing now. */
+static inline struct io_uring_sqe *entry(struct gyre_loop *loop, uint64_t name)
+{
+    struct io_uring_sqe *sqe = gyre__ring_sqe(&gyre__uring_of(loop)->ring);
 
     if (sqe == NULL) {
-        loop->stats.enters++;
-        loop->stats.syscalls++;
-        if (gyre__ring_submit(&uring->ring) == 0) {
-            sqe = gyre__ring_sqe(&uring->ring);
-        }
+        sqe = make_room(loop);
     }
     if (sqe != NULL) {
         sqe->user_data = name;
@@ -55,7 +60,7 @@ int gyre__uring_is_multishot(struct gyre_op *op)
            (op->kind != GYRE_OP_RECV_LEASE || gyre__fd_is(op->fd, GYRE__FD_TCP));
 }
 
-void gyre__uring_submit(struct gyre_op *op)
+static inline void submit_op(struct gyre_op *op)
 {
     struct io_uring_sqe *sqe = entry(op->loop, name_of(op));
 
@@ -65,11 +70,16 @@ void gyre__uring_submit(struct gyre_op *op)
     }
     gyre__op_check_memory(op);
     gyre__kind_of(op)->prepare(op, sqe);
-    if (!gyre__uring_is_multishot(op)) {
+    if ((op->flags & GYRE_MULTISHOT) && !gyre__uring_is_multishot(op)) {
         sqe->ioprio &= (uint16_t) ~(op->kind == GYRE_OP_ACCEPT       ? IORING_ACCEPT_MULTISHOT
                                     : op->kind == GYRE_OP_RECV_LEASE ? IORING_RECV_MULTISHOT
                                                                      : 0);
     }
+}
+
+void gyre__uring_submit(struct gyre_op *op)
+{
+    submit_op(op);
 }
 
 void gyre__uring_poll_for(struct gyre_op *op)
@@ -158,7 +168,7 @@ static int connects_at_once(const struct gyre_op *op)
     return op->kind == GYRE_OP_CONNECT && gyre__connect_op(op)->address.ss_family == AF_UNIX;
 }
 
-static void attempt(struct gyre_op *op)
+static GYRE__RARE void attempt(struct gyre_op *op)
 {
     const int rc = gyre__kind_of(op)->attempt(op);
 
@@ -177,7 +187,7 @@ static int sends_much(const struct gyre_op *op)
 }
 
 /* Send what the socket takes now; the rest goes through the ring. */
-static void send_direct(struct gyre_op *op)
+static GYRE__APART void send_direct(struct gyre_op *op)
 {
     int rc;
 
@@ -208,7 +218,7 @@ void gyre__uring_arm(struct gyre_op *op)
     } else if (connects_at_once(op)) {
         attempt(op);
     } else {
-        gyre__uring_submit(op);
+        submit_op(op);
     }
 }
 
