@@ -9,12 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 enum {
     SETTLE_MS = 2000,   /* for threads that have ended but are not reaped by the kernel yet */
     FD_TARGET_LEN = 64, /* of readlink(/proc/self/fd/N), enough to name a socket or a pipe */
+    DIRECTORY_LEN = 32,
 };
 
 struct open_fd {
@@ -218,6 +220,44 @@ void account_check(const struct account *before)
     if (failures > 0) {
         fail_msg("the case leaks: %d findings", failures);
     }
+}
+
+/* ---- the directory of a case ---- */
+
+/* In memory that the process around the case shares, so that it knows of it however the case ends;
+ * empty if there was none. mkdtemp() writes a name here before it makes the directory. */
+static char *directory;
+
+void place_share(void)
+{
+    directory =
+        mmap(NULL, DIRECTORY_LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (directory == MAP_FAILED) {
+        abort();
+    }
+}
+
+const char *test_directory(void)
+{
+    assert_string_equal(directory, "");
+    snprintf(directory, DIRECTORY_LEN, "/tmp/gyre-case-XXXXXX");
+    assert_non_null(mkdtemp(directory));
+    return directory;
+}
+
+void place_clear(void)
+{
+    DIR *dir = directory[0] != '\0' ? opendir(directory) : NULL;
+    const struct dirent *entry;
+
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        unlinkat(dirfd(dir), entry->d_name, 0); /* refused for "." and "..", and for directories */
+    }
+    if (dir != NULL) {
+        closedir(dir);
+        rmdir(directory);
+    }
+    directory[0] = '\0';
 }
 
 int place_run(int (*program)(void *), void *context)

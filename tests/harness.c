@@ -321,6 +321,7 @@ static void run_case(void **state)
 static int finish_case(void **state)
 {
     (void)teardown(state);
+    place_clear();
     if (no_fork()) {
         skipped_count += report->skipped ? 1 : 0;
         tap_line(report->finished || report->skipped ? "ok" : "not ok",
@@ -439,6 +440,7 @@ int test_main(const char *module, const struct test_case *cases, size_t count)
     if (tests == NULL || report == MAP_FAILED) {
         abort();
     }
+    place_share();
     if (filter != NULL && strcmp(filter, "--list") == 0) {
         for (i = 0; i < count; i++) {
             puts(cases[i].name);

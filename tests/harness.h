@@ -98,6 +98,10 @@ void test_tcp_pair(int pair[2]);
 /* Two connected blocking Unix stream sockets, close-on-exec. */
 void test_unix_pair(int pair[2]);
 
+/* Makes a directory of the case's own and returns its path; once in a case. The case removes it, which
+ * shows that nothing was left in it. After a case that dies before, the harness does. */
+const char *test_directory(void);
+
 /* Nanoseconds of CLOCK_MONOTONIC. */
 uint64_t test_now(void);
 

@@ -35,6 +35,11 @@ void account_take(struct account *account);
 /* Fails the case if anything is not as it was. */
 void account_check(const struct account *before);
 
+/* A process that runs cases in children of its own: share once, before the first; clear after each,
+ * which removes the directory of one that did not (test_directory()). */
+void place_share(void);
+void place_clear(void);
+
 /* Runs a program there, to its end. Returns its status; not 0 also when the place broke. */
 int place_run(int (*program)(void *), void *context);
 

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -88,6 +89,18 @@ static void canary_aborts(void)
     abort();
 }
 
+/* canary.py sees that it is gone. */
+static void canary_dies_in_its_directory(void)
+{
+    const char *directory = test_directory();
+    char path[64];
+
+    fprintf(stderr, "directory: %s\n", directory);
+    snprintf(path, sizeof(path), "%s/file", directory);
+    assert_true(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600) >= 0);
+    abort();
+}
+
 static void canary_exits(void)
 {
     _exit(0);
@@ -136,6 +149,7 @@ static const struct test_case cases[] = {
     {"canary_spins", canary_spins, 1},
     {"canary_crashes", canary_crashes, 0},
     {"canary_aborts", canary_aborts, 0},
+    {"canary_dies_in_its_directory", canary_dies_in_its_directory, 0},
     {"canary_exits", canary_exits, 0},
     {"canary_fails_in_forked_process", canary_fails_in_forked_process, 0},
     {"canary_busy_loop_is_destroyed", canary_busy_loop_is_destroyed, 0},

@@ -4,6 +4,7 @@
 usage: canary.py PROGRAM [simulated]
 """
 import os
+import re
 import subprocess
 import sys
 
@@ -21,6 +22,7 @@ EXPECTED = {
     "canary_spins": ("not ok", "canary_spins hangs"),
     "canary_crashes": ("not ok", "Segmentation fault"),
     "canary_aborts": ("not ok", "Aborted"),
+    "canary_dies_in_its_directory": ("not ok", "directory: /tmp/"),
     "canary_exits": ("not ok", ""),
     "canary_fails_in_forked_process": ("not ok", "0x6f != 0"),
     "canary_busy_loop_is_destroyed": ("not ok", "nop: 1 started, 0 finished"),
@@ -32,6 +34,7 @@ SIMULATED = {
     "canary_leaks_descriptor": ("not ok", "(null) left open"),
     "canary_leaves_child": ("skip", "the simulation has no fork"),
     "canary_crashes": ("skip", "the simulation has no signal handlers"),
+    "canary_dies_in_its_directory": ("skip", "the simulation has no files"),
 }
 
 
@@ -74,6 +77,9 @@ def main():
             failures.append(f"{name}: expected '{verdict}', got:\n{tap}")
         if words not in report + tap:
             failures.append(f"{name}: the report lacks '{words}':\n{report}")
+        for path in re.findall(r"^directory: (\S+)$", report, re.MULTILINE):
+            if os.path.exists(path):
+                failures.append(f"{name}: left {path}")
     for failure in failures:
         print(failure, file=sys.stderr)
     print(f"{len(EXPECTED)} canaries, {len(failures)} failures")

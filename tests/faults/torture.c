@@ -23,6 +23,7 @@
 #include "faults/torture.h"
 
 #include "faults/faults.h"
+#include "place.h"
 
 #include <errno.h>
 #include <execinfo.h>
@@ -240,6 +241,7 @@ static struct verdict run(const struct test_case *test, uint64_t limit_ns, int s
     kill(pid, SIGKILL);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
+    place_clear();
     verdict.took_ns = test_now() - verdict.took_ns;
     verdict.defect = judge(status, hung, strict);
     return verdict;
@@ -378,10 +380,12 @@ int torture_run(const char *module, const struct test_case *cases, size_t count,
     if (tale == MAP_FAILED || output < 0) {
         abort();
     }
+    place_share();
     if (getenv("GYRE_STRIKE") != NULL) { /* one of what this has told, for a debugger */
         for (size_t i = 0; i < count; i++) {
             if (only == NULL || strstr(cases[i].name, only) != NULL) {
                 cases[i].body();
+                place_clear();
             }
         }
         return 0;

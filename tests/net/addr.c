@@ -607,16 +607,15 @@ static void addr_of_unix_sockets_is_told_and_read_back(void)
 static void addr_of_a_full_unix_path_is_told_whole(void)
 {
     const int number = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    char directory[] = "/tmp/gyre-addr-XXXXXX";
+    const char *directory = test_directory();
     char path[109];
     char text[GYRE_ADDR_TEXT_MAX];
     struct gyre_addr addr = {.len = sizeof addr.un, .storage = {.ss_family = AF_UNIX}};
     struct gyre_addr again;
 
-    assert_non_null(mkdtemp(directory));
     memset(path, '\x01', sizeof path);
-    memcpy(path, directory, sizeof directory - 1);
-    path[sizeof directory - 1] = '/';
+    memcpy(path, directory, strlen(directory));
+    path[strlen(directory)] = '/';
     path[108] = '\0';
     memcpy(addr.un.sun_path, path, 108);
     assert_int_equal(bind(number, &addr.any, addr.len), 0);

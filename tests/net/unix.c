@@ -16,15 +16,14 @@
 
 /* A directory of the case's own, and a path in it. */
 struct place {
-    char directory[64];
+    const char *directory;
     char path[96];
     char text[112]; /* the path as an address */
 };
 
 static void place_make(struct place *place)
 {
-    snprintf(place->directory, sizeof place->directory, "/tmp/gyre-unix-XXXXXX");
-    assert_non_null(mkdtemp(place->directory));
+    place->directory = test_directory();
     snprintf(place->path, sizeof place->path, "%s/socket", place->directory);
     snprintf(place->text, sizeof place->text, "unix:%s", place->path);
 }

@@ -78,7 +78,6 @@ ssize_t redirect_recvfrom(int number, void *data, size_t len, int flags, struct 
                           socklen_t *from_len);
 ssize_t redirect_sendto(int number, const void *data, size_t len, int flags,
                         const struct sockaddr *to, socklen_t to_len);
-char *redirect_mkdtemp(char *path);
 int redirect_yield(void);
 
 #define eventfd_read(number, value) \
@@ -88,7 +87,6 @@ int redirect_yield(void);
 #define getpid()                     redirect_getpid()
 #define if_nametoindex(n)            ((unsigned)(strcmp(n, "lo") == 0))
 #define kill(pid, signal)            redirect_kill(pid, signal)
-#define mkdtemp(path)                redirect_mkdtemp(path)
 #define open(...)                    redirect_open(__VA_ARGS__)
 #define pipe2(...)                   redirect_pipe2(__VA_ARGS__)
 #define pthread_self()               redirect_pthread_self()
