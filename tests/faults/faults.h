@@ -113,6 +113,9 @@ int faults_socket_type(int number);
 
 /* ---- ring.c: the calls of liburing that are more than passed on ---- */
 
+/* Whether a request can be made to fail: the kernel's no-ops take the result to say (Linux 6.10). */
+int faults_requests_can_fail(void);
+
 int faults_ring_init(unsigned entries, struct io_uring *uring, struct io_uring_params *params);
 int faults_ring_enter(unsigned fd, unsigned to_submit, unsigned wait_count, unsigned flags,
                       void *argument, size_t len);

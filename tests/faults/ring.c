@@ -86,13 +86,19 @@ static int probe_inject(void)
     return told;
 }
 
+int faults_requests_can_fail(void)
+{
+    if (has_inject < 0) {
+        has_inject = probe_inject();
+    }
+    return has_inject;
+}
+
 int faults_ring_init(unsigned entries, struct io_uring *uring, struct io_uring_params *params)
 {
     const int rc = io_uring_queue_init_params(entries, uring, params);
 
-    if (has_inject < 0) {
-        has_inject = probe_inject();
-    }
+    (void)faults_requests_can_fail(); /* asked now, and not between two calls of the library */
     for (size_t i = 0; rc == 0 && i < RINGS_MAX; i++) {
         if (rings[i].uring == NULL) {
             rings[i] = (struct ring){.uring = uring, .pid = getpid(), .entries = entries};

@@ -478,6 +478,36 @@ static void close_of_a_duplicated_descriptor_leaves_no_phantom_events(void)
     test_loop_end(line.loop);
 }
 
+/* The description lives on and comes back under the number that it had: an epoll set still knows the
+ * two, by the name of the one that was closed. */
+static void close_of_a_duplicated_descriptor_that_comes_back_is_forgotten(void)
+{
+    struct line line;
+    struct trial receiving;
+    static struct reader reader;
+
+    line_open(&line, test_unix_pair);
+    const int number = gyre_fd_number(&line.fd);
+    const int copy = fcntl(number, F_DUPFD_CLOEXEC, 0);
+    trial_init(&receiving, NULL, NULL);
+    assert_int_equal(gyre_op_recv_lease(&receiving.op, &line.fd, GYRE_MULTISHOT), 0);
+    trial_turns(line.loop, 2);
+    trial_close(line.loop, &line.fd);
+    assert_int_equal(fcntl(copy, F_DUPFD_CLOEXEC, number), number);
+    trial_attach(line.loop, &line.fd, number);
+    reader_start(&reader, &line.fd, READER_MULTISHOT, 0);
+    trial_turns(line.loop, 2);
+    for (uint64_t i = 0; i < 3; i++) {
+        wire_send_stream(line.peer, 100, 100 * i);
+        reader_wait(line.loop, &reader, 100 * (i + 1));
+    }
+    close(copy);
+    close(line.peer);
+    line.peer = -1;
+    reader_end(line.loop, &reader);
+    line_close(&line);
+}
+
 /* X13: SHUTDOWN ends the connection although the description lives on elsewhere. */
 static void close_with_shutdown_ends_a_duplicated_connection(void)
 {
@@ -645,6 +675,7 @@ int main(void)
         TEST_CASE(close_callback_may_free_everything),
         TEST_CASE(close_of_a_descriptor_closed_behind_the_loop_reports_ebadf),
         TEST_CASE(close_of_a_duplicated_descriptor_leaves_no_phantom_events),
+        TEST_CASE(close_of_a_duplicated_descriptor_that_comes_back_is_forgotten),
         TEST_CASE(close_with_shutdown_ends_a_duplicated_connection),
         TEST_CASE(close_twice_is_refused_and_ends_once),
         TEST_CASE(close_asked_for_by_another_thread_is_posted),

@@ -363,6 +363,23 @@ static void poll_multishot_of_a_lasting_state_does_not_spin(void)
     test_loop_end(loop);
 }
 
+/* A file is always ready and never tells of a change: one result, and no more to come. */
+static void poll_multishot_of_a_file_has_one_result(void)
+{
+    struct gyre_loop *loop = test_loop();
+    struct gyre_fd fd;
+    struct trial in;
+
+    attach_file(loop, &fd);
+    for (int i = 0; i < 2; i++) {
+        start_poll(&in, &fd, POLLIN, GYRE_MULTISHOT);
+        assert_int_equal(trial_end(loop, &in), POLLIN);
+        assert_int_equal(in.results, 1);
+    }
+    trial_close(loop, &fd);
+    test_loop_end(loop);
+}
+
 static void poll_hangup_is_reported_unasked(void)
 {
     struct gyre_loop *loop = test_loop();
@@ -467,6 +484,7 @@ int main(void)
         TEST_CASE(poll_started_again_finds_what_still_holds),
         TEST_CASE(poll_multishot_gives_a_result_for_each_change),
         TEST_CASE(poll_multishot_of_a_lasting_state_does_not_spin),
+        TEST_CASE(poll_multishot_of_a_file_has_one_result),
         TEST_CASE(poll_hangup_is_reported_unasked),
         TEST_CASE(poll_half_close_of_the_peer_is_reported_if_asked),
         TEST_CASE(poll_regular_file_is_always_ready),

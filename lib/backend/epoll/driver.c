@@ -111,7 +111,7 @@ static int register_fd(struct gyre_fd *fd)
     }
     gyre__fd_take_name(fd);
     rc = control(fd, EPOLL_CTL_ADD);
-    if (rc == -EEXIST) { /* the description is known under this number, from before a detach */
+    if (rc == -EEXIST) { /* a duplicate kept it open, and it has its old number again */
         rc = control(fd, EPOLL_CTL_MOD);
     }
     if (rc == -EPERM) {
