@@ -100,11 +100,20 @@ static void move_block(struct gyre__pool *pool, uint32_t block, enum gyre__block
     gyre_assert(pool->count[0] + pool->count[1] + pool->count[2] == pool->total);
 }
 
+/* Two lists, the last come first, since it is warm; but what the load has added is used only where the
+ * rest does not suffice: or the last blocks could go round for ever, and none be given back. */
+static uint32_t *free_list_of(struct gyre__pool *pool, uint32_t block)
+{
+    return block < pool->min ? &pool->first_free : &pool->first_spare;
+}
+
 void gyre__pool_free_block(struct gyre__pool *pool, uint32_t block)
 {
+    uint32_t *list = free_list_of(pool, block);
+
     move_block(pool, block, GYRE__BLOCK_FREE);
-    pool->table[block].next_free = pool->first_free;
-    pool->first_free = block;
+    pool->table[block].next_free = *list;
+    *list = block;
     gyre__poison(gyre__pool_at(pool, block, 0), pool->block_len);
 }
 
@@ -141,6 +150,7 @@ int gyre__pool_init(struct gyre__pool *pool, const struct gyre_loop_options *opt
     pool->memory = memory;
     pool->chunk_len = pool->block_len;
     pool->first_free = GYRE__BLOCK_NONE;
+    pool->first_spare = GYRE__BLOCK_NONE;
     pool->current = GYRE__BLOCK_NONE;
     gyre__list_init(&pool->starved);
     for (uint32_t i = 0; i < pool->min; i++) {
@@ -172,16 +182,16 @@ uint32_t gyre__pool_take(struct gyre__pool *pool, int may_grow)
     struct gyre__block *entry;
     uint32_t block;
 
-    if (pool->first_free == GYRE__BLOCK_NONE) {
+    if (pool->count[GYRE__BLOCK_FREE] == 0) {
         if (!may_grow || pool->total == pool->max) {
             return GYRE__BLOCK_NONE;
         }
         add_block(pool);
     }
-    block = pool->first_free;
+    block = pool->first_free != GYRE__BLOCK_NONE ? pool->first_free : pool->first_spare;
     entry = &pool->table[block];
     gyre_assert(entry->place == GYRE__BLOCK_FREE && entry->leases == 0 && entry->chunks == 0);
-    pool->first_free = entry->next_free;
+    *free_list_of(pool, block) = entry->next_free;
     move_block(pool, block, GYRE__BLOCK_DRIVER);
     entry->used = 0;
     entry->chunk_len = pool->chunk_len;
@@ -252,7 +262,7 @@ void gyre__pool_vote(struct gyre__pool *pool, uint32_t chunk_len, uint32_t len)
 static void drop_block(struct gyre__pool *pool)
 {
     const uint32_t last = pool->total - 1;
-    uint32_t *link = &pool->first_free;
+    uint32_t *link = &pool->first_spare;
 
     if (pool->table[last].place != GYRE__BLOCK_FREE) {
         return;

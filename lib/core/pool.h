@@ -30,8 +30,9 @@ struct gyre__pool {
     uint32_t max;
     uint32_t total;                       /* blocks in use: the first so many */
     uint32_t count[GYRE__BLOCK_LENT + 1]; /* blocks in each place; the sum is total */
-    uint32_t first_free;
-    uint32_t current; /* the block that direct receives fill, or GYRE__BLOCK_NONE */
+    uint32_t first_free;  /* of the first `min` blocks, the one that came back last */
+    uint32_t first_spare; /* of those that the load has added */
+    uint32_t current;     /* the block that direct receives fill, or GYRE__BLOCK_NONE */
     uint32_t quota;
     uint32_t leases; /* retained and not released */
     uint32_t copied; /* of these, out of their block */

@@ -610,6 +610,43 @@ static void pool_grows_to_its_maximum_and_not_beyond(void)
     test_loop_end(loop);
 }
 
+/* What the load has made it grow by is given back when that is over, a block at a time; it was not on
+ * io_uring, where the last blocks went round between the ring and the pool. */
+static void pool_that_has_grown_shrinks_when_it_is_idle(void)
+{
+    /* With less than half free there is nothing to spare. */
+    enum { BLOCKS = 16, SOON = 2 * TINY_POOL / TINY_BLOCK, ROUNDS = 40 };
+    struct gyre_loop_options options = test_options();
+    struct keeper *keeper;
+    uint32_t seed = 22;
+
+    options.pool_min = TINY_POOL;
+    options.pool_max = BLOCKS * TINY_BLOCK;
+    options.pool_block = TINY_BLOCK;
+    options.pool_quota = (size_t)1 << 30;
+    struct gyre_loop *loop = test_loop_with(&options);
+    keeper = keeper_open(loop, 0);
+    size_t sent = flood(keeper->peer, keeper->base, 2 * BLOCKS * TINY_BLOCK);
+    trial_turns(loop, 20);
+    assert_int_equal(trial_pool(loop).total, BLOCKS);
+    trial_turns(loop, 2 * 4096); /* all lent: nothing to give back */
+    assert_int_equal(trial_pool(loop).total, BLOCKS);
+    keeper->keep = 0;
+    keeper_release_all(keeper, &seed);
+    keeper_wait(keeper, sent);
+    /* A little traffic brings back what the kernel's ring still holds of them. */
+    for (int i = 0; i < ROUNDS && trial_pool(loop).total > SOON; i++) {
+        sent += flood(keeper->peer, keeper->base + sent, TINY_BLOCK);
+        keeper_wait(keeper, sent);
+        trial_turns(loop, BLOCKS * 4096 / ROUNDS);
+    }
+    assert_true(trial_pool(loop).total <= SOON);
+    sent += flood(keeper->peer, keeper->base + sent, 8 * TINY_BLOCK); /* and it serves as before */
+    keeper_wait(keeper, sent);
+    keeper_close(keeper);
+    test_loop_end(loop);
+}
+
 int main(void)
 {
     static const struct test_case cases[] = {
@@ -631,6 +668,7 @@ int main(void)
         TEST_CASE(pool_lease_of_nothing_is_refused_and_released),
         TEST_CASE(pool_small_leases_are_copied_out_while_it_is_short),
         TEST_CASE(pool_grows_to_its_maximum_and_not_beyond),
+        TEST_CASE(pool_that_has_grown_shrinks_when_it_is_idle),
     };
 
     return test_main("ops-pool", cases, TEST_COUNT(cases));
