@@ -10,6 +10,7 @@
  * doubling up to
  * 1 s while the shortage lasts. One alarm serves all accepts of the loop: they run out together.
  */
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/sys.h"
@@ -121,9 +122,7 @@ void gyre__accept_prepare(struct gyre_loop *loop)
 
 int gyre__accept_recover(struct gyre_op *op, int32_t error)
 {
-    if (op->flags & GYRE__OP_CANCELLED) {
-        return error;
-    }
+    gyre_assert(!(op->flags & GYRE__OP_CANCELLED));
     if (is_transient(error)) {
         return 1;
     }

@@ -203,6 +203,7 @@ static void wait_that_fails_is_what_run_returns(void)
 {
     const enum faults_call call =
         test_variant_uring() ? FAULTS_CALL_io_uring_enter2 : FAULTS_CALL_epoll_wait;
+    struct gyre_loop_options options = test_options();
     struct gyre_loop *loop = test_loop();
 
     faults_strike(call, ENXIO, 1);
@@ -212,6 +213,13 @@ static void wait_that_fails_is_what_run_returns(void)
         faults_strike(call, EBADR, 1);
         assert_int_equal(gyre_loop_run(loop, GYRE_RUN_NOWAIT), GYRE_ELOST);
     }
+    use_and_end(loop);
+    options.busy_poll_ns = GYRE_USEC; /* then it is asked once more before it sleeps */
+    loop = test_loop_with(&options);
+    gyre_loop_ref(loop);
+    faults_strike(call, ENXIO, 1);
+    assert_int_equal(gyre_loop_run(loop, GYRE_RUN_ONCE), -ENXIO);
+    gyre_loop_unref(loop);
     use_and_end(loop);
 }
 

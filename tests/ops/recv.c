@@ -408,6 +408,75 @@ static void recv_urgent_byte_is_no_part_of_the_stream(void)
     }
 }
 
+/* A datagram that is cut short would pass for the last of an empty socket. */
+static void recv_lease_of_a_datagram_socket_is_refused(void)
+{
+    struct gyre_loop *loop = test_loop();
+    struct gyre_fd fd;
+    struct trial trial;
+
+    trial_attach(loop, &fd, wire_udp(NULL));
+    for (int multishot = 0; multishot < 2; multishot++) {
+        trial_init(&trial, NULL, NULL);
+        assert_int_equal(gyre_op_recv_lease(&trial.op, &fd, multishot ? GYRE_MULTISHOT : 0), 0);
+        assert_int_equal(trial_end(loop, &trial), -EPROTOTYPE);
+        assert_int_equal(trial.results, 1);
+    }
+    trial_close(loop, &fd);
+    test_loop_end(loop);
+}
+
+static void check_lease(struct trial *trial, const struct gyre_result *result)
+{
+    size_t *got = trial->context;
+
+    assert_true(result->res > 0);
+    wire_check(result->lease->data, result->lease->len, *got);
+    *got += result->lease->len;
+}
+
+/* What one way of receiving has found out about the socket, the other one relies on. */
+static void recv_by_lease_and_into_memory_take_turns(void)
+{
+    enum { ROUNDS = 60, BLOCK = 4096, PIECE = 100 };
+    struct gyre_loop_options options = test_options();
+    struct gyre_fd fd;
+    struct trial trial;
+    uint8_t data[PIECE];
+    size_t sent = 0;
+    size_t got = 0;
+    int pair[2];
+
+    options.pool_block = BLOCK;
+    options.pool_min = 4 * BLOCK;
+    options.pool_max = 4 * BLOCK;
+    struct gyre_loop *loop = test_loop_with(&options);
+    test_tcp_pair(pair);
+    trial_attach(loop, &fd, pair[0]);
+    for (int i = 0; i < ROUNDS; i++) {
+        if (sent == got) {
+            wire_send_stream(pair[1], (size_t)(i % 5 + 1) * BLOCK, sent);
+            sent += (size_t)(i % 5 + 1) * BLOCK;
+        }
+        if (i % 2 == 0) {
+            trial_init(&trial, check_lease, &got);
+            assert_int_equal(gyre_op_recv_lease(&trial.op, &fd, 0), 0);
+            trial_end(loop, &trial);
+        } else {
+            trial_init(&trial, NULL, NULL);
+            assert_int_equal(gyre_op_recv(&trial.op, &fd, data, PIECE, 0), 0);
+            const int32_t len = trial_end(loop, &trial);
+            assert_true(len > 0);
+            wire_check(data, (size_t)len, got);
+            got += (size_t)len;
+        }
+        assert_true(got <= sent);
+    }
+    close(pair[1]);
+    trial_close(loop, &fd);
+    test_loop_end(loop);
+}
+
 /* R14: INT32_MAX is accepted, and what there is arrives; more is refused at once. */
 static void recv_lengths_are_bounded(void)
 {
@@ -467,7 +536,9 @@ int main(void)
         TEST_CASE(recv_waitall_is_short_only_at_the_end),
         TEST_CASE(recv_waitall_cancelled_midway_delivers_what_came),
         TEST_CASE(recv_urgent_byte_is_no_part_of_the_stream),
-        TEST_CASE(recv_lengths_are_bounded),
+        TEST_CASE(recv_lease_of_a_datagram_socket_is_refused),
+        TEST_CASE(recv_by_lease_and_into_memory_take_turns),
+        {"recv_lengths_are_bounded", recv_lengths_are_bounded, 30}, /* 2 GiB in the simulation */
         TEST_CASE(recv_nonblocking_descriptor_never_shows_eagain),
     };
 
