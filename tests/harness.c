@@ -29,7 +29,7 @@
 
 enum {
     LIMIT_SECONDS = 10,    /* of a case that names none */
-    SANITIZED_FACTOR = 4,  /* what sanitizers may cost */
+    SLOW_FACTOR = 4,       /* what sanitizers may cost, and counting what runs */
     EXIT_SKIPPED = 77,     /* meson: the whole program was skipped */
     EXIT_SUBCHILD = 111,   /* an assertion failed in a process that the case forked */
     OUTPUT_MAX = 64 << 10, /* bytes of a failed case's output that are shown */
@@ -60,7 +60,10 @@ int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
 /* Of a program that counts what runs (./dev coverage), and writes it down at exit(3): a process that
  * ends by _exit(2) has to ask for it. */
 #if defined(TEST_COVERAGE)
+#define COUNTED 1
 void __gcov_dump(void);
+#else
+#define COUNTED 0
 #endif
 
 /* glibc hands constructors the arguments of main(), so that modules need not pass them on. */
@@ -192,7 +195,7 @@ static unsigned limit_ms(const struct test_case *test)
     if (test->limit_seconds != 0) {
         seconds = test->limit_seconds;
     }
-    return seconds * 1000 * (SANITIZED ? SANITIZED_FACTOR : 1);
+    return seconds * 1000 * (SANITIZED || COUNTED ? SLOW_FACTOR : 1);
 }
 
 static int wait_process(pid_t pid, unsigned timeout_ms)
