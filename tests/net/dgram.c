@@ -564,6 +564,26 @@ static void refused_unconnected_is_not_told_and_nothing_spins(void)
     test_loop_end(loop);
 }
 
+static void refused_with_detail_when_connected_is_told_each_time(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const struct gyre_addr there = nobody();
+    struct mate client;
+
+    mate_open(&client, loop,
+              (struct gyre_dgram_options){.peer = &there, .flags = GYRE_DGRAM_ERROR_DETAIL});
+    for (int i = 1; i <= 3; i++) {
+        assert_int_equal(gyre_dgram_send(&client.dgram, NULL, "lost", 4), 0);
+        assert_int_equal(gyre_dgram_send(&client.dgram, NULL, "lost", 4), 0);
+        test_turns_until_count(loop, &client.errors, i);
+        assert_int_equal(client.error, -ECONNREFUSED);
+        addr_same(&client.error_to, &there);
+    }
+    assert_true(trial_idle_turns(loop, 20 * GYRE_MSEC) < 40);
+    mate_close(&client);
+    test_loop_end(loop);
+}
+
 static void refused_with_detail_tells_which_address(void)
 {
     struct gyre_loop *loop = test_loop();
@@ -678,16 +698,25 @@ static void pause_at_fives(struct mate *mate, const struct gyre_datagram *datagr
     }
 }
 
+static void look_and_pause_at_fives(struct mate *mate, const struct gyre_datagram *datagram)
+{
+    assert_non_null(datagram->local);
+    assert_int_equal(datagram->local->in.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+    pause_at_fives(mate, datagram);
+}
+
 /* U08 */
 static void pause_in_the_middle_of_a_batch_keeps_the_rest_in_order(void)
 {
     struct gyre_loop *loop = test_loop();
     struct gyre_addr mine;
     const int client = plain_open("127.0.0.1", &mine);
+    const struct gyre_addr local = addr_v4("127.0.0.1", 0);
     struct mate server;
 
-    open_v4(&server, loop);
-    server.then = pause_at_fives;
+    mate_open(&server, loop,
+              (struct gyre_dgram_options){.local = &local, .flags = GYRE_DGRAM_PACKET_INFO});
+    server.then = look_and_pause_at_fives;
     const struct gyre_addr there = mate_addr(&server);
     plain_send_numbers(client, &there, 0, 20, 10);
     for (int i = 1; i <= 8; i++) {
@@ -866,6 +895,7 @@ int main(void)
         TEST_CASE(refused_connected_is_told_and_the_socket_works_on),
         TEST_CASE(refused_earlier_does_not_lose_the_next_datagram),
         TEST_CASE(refused_unconnected_is_not_told_and_nothing_spins),
+        TEST_CASE(refused_with_detail_when_connected_is_told_each_time),
         TEST_CASE(refused_with_detail_tells_which_address),
         TEST_CASE(refused_while_paused_waits_and_nothing_spins),
         TEST_CASE(close_in_on_error_ends_everything),

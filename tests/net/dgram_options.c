@@ -566,6 +566,25 @@ static void adopt_takes_a_socket_over_and_closes_it(void)
     test_loop_end(loop);
 }
 
+static void adopt_can_make_a_socket_v6_only(void)
+{
+    struct gyre_loop *loop;
+    struct gyre_dgram_options options = {.handler = &mate_handler, .flags = GYRE_DGRAM_V6ONLY};
+    static struct mate mate;
+    int only = 0;
+    socklen_t len = sizeof(only);
+
+    need_v6();
+    loop = test_loop();
+    mate.loop = loop;
+    const int number = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(gyre_dgram_adopt(&mate.dgram, loop, number, &options), 0);
+    assert_int_equal(getsockopt(number, IPPROTO_IPV6, IPV6_V6ONLY, &only, &len), 0);
+    assert_int_equal(only, 1);
+    mate_close(&mate);
+    test_loop_end(loop);
+}
+
 static void adopt_refuses_what_is_no_datagram_socket(void)
 {
     struct gyre_loop *loop = test_loop();
@@ -605,6 +624,7 @@ int main(void)
         TEST_CASE(icmp_v6_echo_is_answered),
         TEST_CASE(icmp_raw_adopted_delivers_from_the_icmp_header),
         TEST_CASE(adopt_takes_a_socket_over_and_closes_it),
+        TEST_CASE(adopt_can_make_a_socket_v6_only),
         TEST_CASE(adopt_refuses_what_is_no_datagram_socket),
     };
 

@@ -48,6 +48,35 @@ static void connect_opens_and_talks_both_ways(void)
     test_loop_end(loop);
 }
 
+static void addresses_of_both_ends_are_told_while_the_socket_is_open(void)
+{
+    struct gyre_loop *loop = test_loop();
+    struct gyre_addr to = {.len = sizeof to.in};
+    struct gyre_addr told = {.len = 0};
+    struct gyre_addr seen;
+    struct talk talk;
+    const int listener = test_listener(&to.in);
+
+    talk_init(&talk);
+    assert_int_equal(gyre_stream_local(&talk.own, &told), -EBADF);
+    assert_int_equal(gyre_stream_peer(&talk.own, &told), -EBADF);
+    talk_connect(&talk, loop, &to);
+    talk_until(loop, &talk, TALK_OPEN, 1);
+    const int server = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    assert_int_equal(gyre_stream_local(&talk.own, NULL), -EINVAL);
+    assert_int_equal(gyre_stream_peer(&talk.own, NULL), -EINVAL);
+    assert_int_equal(gyre_stream_peer(&talk.own, &told), 0);
+    assert_int_equal(gyre_addr_equal(&told, &to), 1);
+    assert_int_equal(gyre_stream_local(&talk.own, &told), 0);
+    assert_int_equal(gyre_addr_peer(server, &seen), 0);
+    assert_int_equal(gyre_addr_equal(&told, &seen), 1);
+    wire_reset(server);
+    assert_int_equal(talk_end(loop, &talk), -ECONNRESET);
+    assert_int_equal(gyre_stream_local(&talk.own, &told), -EBADF);
+    close(listener);
+    test_loop_end(loop);
+}
+
 /* C02, C09 */
 static void connect_refused_ends_with_econnrefused(void)
 {
@@ -559,6 +588,7 @@ int main(void)
 {
     static const struct test_case cases[] = {
         TEST_CASE(connect_opens_and_talks_both_ways),
+        TEST_CASE(addresses_of_both_ends_are_told_while_the_socket_is_open),
         TEST_CASE(connect_refused_ends_with_econnrefused),
         TEST_CASE(connect_closed_meanwhile_ends_at_once),
         TEST_CASE(connect_versus_close_ends_once),
