@@ -87,6 +87,7 @@ enum { MUCH = 1 << 20 };
 
 struct talker {
     struct gyre_loop *loop;
+    struct gyre_loop_options options;
     struct gyre_listener listener;
     struct gyre_stream stream;
     struct gyre_timer timer;
@@ -128,7 +129,7 @@ static int talker_main(void *context)
     };
     struct talker *talker = context;
 
-    if (gyre_loop_create(&talker->loop, NULL) < 0 ||
+    if (gyre_loop_create(&talker->loop, &talker->options) < 0 ||
         gyre_listen(talker->loop, &talker->listener, "0.0.0.0:7000",
                     &(struct gyre_listener_options){.handler = &handler}) < 0) {
         return 1;
@@ -185,6 +186,79 @@ static void reset_that_cuts_a_send_short_is_no_end(void)
         the_talker = &talker;
         rig_spawn(rig.server, talker_main, &talker, 0);
         rig_spawn(rig.client, leaver_main, &leaver, 0);
+        rig_run(&rig);
+        rig_end(&rig);
+        assert_int_equal(talker.closes, 1);
+        assert_int_equal(talker.eofs, 0);
+        assert_int_not_equal(talker.error, 0);
+    }
+    free(bytes);
+}
+
+/* ---- a reset while a send is under way, and the loop is busy ---- */
+
+enum { DRIP_NS = 100 * GYRE_USEC };
+
+static void dripper_on_timer(struct gyre_timer *timer)
+{
+    struct talker *dripper = gyre_container_of(timer, struct talker, timer);
+
+    if (gyre_stream_write(&dripper->stream, "x", 1) > 0) {
+        assert_int_equal(gyre_timer_start(timer, DRIP_NS), 0);
+    }
+}
+
+static void dripper_on_open(struct gyre_stream *stream)
+{
+    gyre_stream_pause(stream);
+    dripper_on_timer(&gyre_container_of(stream, struct talker, stream)->timer);
+}
+
+static void dripper_on_close(struct gyre_stream *stream, int error)
+{
+    (void)error;
+    gyre_timer_stop(&gyre_container_of(stream, struct talker, stream)->timer);
+}
+
+/* Reads nothing, so that the talker's send waits in the middle, and sends a byte now and then. */
+static int dripper_main(void *context)
+{
+    static const struct gyre_stream_handler handler = {.on_open = dripper_on_open,
+                                                       .on_close = dripper_on_close};
+    struct talker *dripper = context;
+    struct gyre_addr to;
+    struct gyre_loop *loop;
+
+    gyre_sim_sleep(GYRE_MSEC);
+    if (gyre_loop_create(&loop, NULL) < 0 || gyre_addr_parse("10.0.0.1:7000", &to) < 0 ||
+        gyre_timer_init(&dripper->timer, loop, dripper_on_timer) < 0 ||
+        gyre_stream_connect(&dripper->stream, loop, &to, &handler) < 0) {
+        return 1;
+    }
+    return gyre_loop_run(loop, GYRE_RUN_DEFAULT) == 0 && gyre_loop_destroy(loop) == 0 ? 0 : 1;
+}
+
+/*
+ * The connection is reset within a receive of the talker, which so hears of it by its send and by
+ * its poll in one turn. Where the poll comes first and is over with that, the receive reads at once,
+ * and reads 0: the send, whose result was not looked at yet, has used the error up.
+ */
+static void reset_read_behind_a_poll_while_a_send_dies_is_no_end(void)
+{
+    uint8_t *bytes = calloc(1, MUCH);
+
+    for (uint64_t nth = 1; nth <= 60; nth++) {
+        struct talker talker = {.bytes = bytes, .options.features_off = GYRE_FEATURE_BUFFER_RING};
+        struct talker dripper = {0};
+        struct rig rig;
+
+        rig_begin(&rig, &(struct gyre_sim_options){.seed = nth, .faults_off = 1, .kernel = 618});
+        assert_int_equal(gyre_sim_rate(rig.sim, GYRE_SIM_FAULT_MULTISHOT_ENDS, 500000), 0);
+        assert_int_equal(gyre_sim_rate(rig.sim, GYRE_SIM_FAULT_COMPLETION_ORDER, 500000), 0);
+        assert_int_equal(gyre_sim_fail_nth(rig.sim, GYRE_SIM_FAULT_RECV_RESET, 10 + nth, 1), 0);
+        the_talker = &talker;
+        rig_spawn(rig.server, talker_main, &talker, 0);
+        rig_spawn(rig.client, dripper_main, &dripper, 0);
         rig_run(&rig);
         rig_end(&rig);
         assert_int_equal(talker.closes, 1);
@@ -283,6 +357,7 @@ int main(void)
         TEST_CASE(incremental_buffers_are_off_where_the_order_does_not_tell),
         TEST_CASE(probe_that_finds_no_memory_goes_on),
         TEST_CASE(reset_that_cuts_a_send_short_is_no_end),
+        TEST_CASE(reset_read_behind_a_poll_while_a_send_dies_is_no_end),
         TEST_CASE(cancels_that_find_the_queue_full_are_not_forgotten),
     };
 
