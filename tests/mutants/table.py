@@ -275,6 +275,13 @@ URING = [
         "gyre__uring_submit(op);",
         "",
         "ops-pressure-uring"),
+    mutant(
+        "hidden-reset-unasked",
+        "a reset that was there with data of many buffers is asked for behind the first of them only",
+        "hides_reset",
+        "op->done = (uint32_t)op->loop->stats.turns | 1;",
+        "op->done = 0;",
+        "sim-regress-uring"),
 ]
 
 EPOLL = [
@@ -309,6 +316,13 @@ EPOLL = [
 ]
 
 NET = [
+    mutant(
+        "dead-send-unasked",
+        "a reset that a send under way has used up passes for the peer's end",
+        "died_while_sending",
+        "info.tcpi_state == TCP_CLOSE;",
+        "info.tcpi_state == TCP_CLOSE_WAIT;",
+        "sim-regress-uring"),
     mutant(
         "end-lost-behind-kept-data",
         "the peer's end is not told when data was kept before it while reading was paused",

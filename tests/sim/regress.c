@@ -4,6 +4,7 @@
  */
 #include "rig.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,6 +97,7 @@ struct talker {
     int closes;
     int error;
     uint64_t patience_ns; /* of the caller, before it resets */
+    size_t len;           /* that the caller sends before */
 };
 
 static struct talker *the_talker; /* one in a world */
@@ -149,7 +151,7 @@ static void leaver_on_open(struct gyre_stream *stream)
 {
     struct talker *leaver = gyre_container_of(stream, struct talker, stream);
 
-    assert_true(gyre_stream_write(stream, "x", 1) > 0);
+    assert_true(gyre_stream_write(stream, leaver->bytes, leaver->len) > 0);
     assert_int_equal(gyre_timer_start(&leaver->timer, leaver->patience_ns), 0);
 }
 
@@ -177,7 +179,8 @@ static void reset_that_cuts_a_send_short_is_no_end(void)
 
     for (uint64_t seed = 1; seed <= 60; seed++) {
         struct talker talker = {.bytes = bytes};
-        struct talker leaver = {.patience_ns = GYRE_MSEC + seed * 50 * GYRE_USEC};
+        struct talker leaver = {
+            .bytes = bytes, .len = 1, .patience_ns = GYRE_MSEC + seed * 50 * GYRE_USEC};
         struct rig rig;
 
         rig_begin(&rig, &(struct gyre_sim_options){.seed = seed, .faults_off = 1, .kernel = 618});
@@ -266,6 +269,91 @@ static void reset_read_behind_a_poll_while_a_send_dies_is_no_end(void)
         assert_int_not_equal(talker.error, 0);
     }
     free(bytes);
+}
+
+/* ---- data of many buffers and a reset, both there before anybody reads ---- */
+
+enum { MANY_BUFFERS_LEN = 20000, BUFFER_LEN = 4096 };
+
+struct late_reader {
+    struct gyre_listener listener;
+    struct gyre_stream *accepted;
+    struct gyre_timer timer;
+    size_t received;
+    int pieces;
+    int closes;
+    int error;
+};
+
+static struct late_reader *the_late_reader; /* one in a world */
+
+static void late_reader_on_open(struct gyre_stream *stream)
+{
+    gyre_stream_pause(stream);
+    the_late_reader->accepted = stream;
+    assert_int_equal(gyre_timer_start(&the_late_reader->timer, GYRE_SEC), 0);
+}
+
+static void late_reader_on_timer(struct gyre_timer *timer)
+{
+    gyre_stream_resume(gyre_container_of(timer, struct late_reader, timer)->accepted);
+}
+
+static void late_reader_on_data(struct gyre_stream *stream, const struct gyre_lease *data)
+{
+    (void)stream;
+    the_late_reader->received += data->len;
+    the_late_reader->pieces++;
+}
+
+static void late_reader_on_close(struct gyre_stream *stream, int error)
+{
+    (void)stream;
+    the_late_reader->closes++;
+    the_late_reader->error = error;
+    gyre_listener_close(&the_late_reader->listener);
+}
+
+static int late_reader_main(void *context)
+{
+    static const struct gyre_stream_handler handler = {
+        .on_open = late_reader_on_open,
+        .on_data = late_reader_on_data,
+        .on_close = late_reader_on_close,
+    };
+    const struct gyre_loop_options options = {.pool_block = BUFFER_LEN};
+    struct late_reader *reader = context;
+    struct gyre_loop *loop;
+
+    if (gyre_loop_create(&loop, &options) < 0 ||
+        gyre_timer_init(&reader->timer, loop, late_reader_on_timer) < 0 ||
+        gyre_listen(loop, &reader->listener, "0.0.0.0:7000",
+                    &(struct gyre_listener_options){.handler = &handler}) < 0) {
+        return 1;
+    }
+    return gyre_loop_run(loop, GYRE_RUN_DEFAULT) == 0 && gyre_loop_destroy(loop) == 0 ? 0 : 1;
+}
+
+/* The kernel says nothing more of a reset that was there with the data when a receive was armed. It
+ * was asked behind the first buffer only, and the stream stayed open for ever. */
+static void reset_behind_data_of_many_buffers_ends_the_stream(void)
+{
+    struct late_reader reader = {0};
+    static uint8_t bytes[MANY_BUFFERS_LEN];
+    struct talker leaver = {.bytes = bytes, .len = sizeof(bytes), .patience_ns = GYRE_SEC / 2};
+    struct rig rig;
+
+    rig_begin(&rig, NULL);
+    the_late_reader = &reader;
+    rig_spawn(rig.server, late_reader_main, &reader, 0);
+    rig_spawn(rig.client, leaver_main, &leaver, 0);
+    rig_run(&rig);
+    assert_int_equal(gyre_sim_seen(rig.sim, GYRE_SIM_PATH_DATA_WITH_RESET), 1);
+    rig_end(&rig);
+    assert_int_equal(reader.received, MANY_BUFFERS_LEN);
+    assert_true(reader.pieces > 1);
+    assert_int_equal(reader.closes, 1);
+    assert_int_equal(reader.error, -ECONNRESET);
 }
 
 /* ---- more cancels than the queue takes, and a kernel that takes none ---- */
@@ -358,6 +446,7 @@ int main(void)
         TEST_CASE(probe_that_finds_no_memory_goes_on),
         TEST_CASE(reset_that_cuts_a_send_short_is_no_end),
         TEST_CASE(reset_read_behind_a_poll_while_a_send_dies_is_no_end),
+        TEST_CASE(reset_behind_data_of_many_buffers_ends_the_stream),
         TEST_CASE(cancels_that_find_the_queue_full_are_not_forgotten),
     };
 
