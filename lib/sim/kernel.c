@@ -385,13 +385,29 @@ static ssize_t send_blocking(int number, const struct msghdr *msg, int flags)
     }
 }
 
+/* A TCP socket that gave less than there was room for was empty then: epoll(7) says so. So what a
+ * fault has left there comes now, and is told of. io_uring says by a flag that there is more. */
+static void tell_of_rest(struct sim_file *file, size_t room, ssize_t got, int flags)
+{
+    const struct sim_socket *socket = gyre__sim_socket_of(file);
+    int waiting = 0;
+
+    if (got > 0 && (size_t)got < room && !(flags & MSG_PEEK) && socket->type == SOCK_STREAM &&
+        socket->family != AF_UNIX && file->ops->ioctl(file, SIOCINQ, &waiting) == 0 &&
+        waiting > 0) {
+        nudge_later(file, EPOLLIN | EPOLLRDNORM);
+    }
+}
+
 static ssize_t recv_once(struct sim_file *file, struct msghdr *msg, int flags)
 {
+    const size_t room = gyre__sim_pieces_len(msg->msg_iov, msg->msg_iovlen);
     ssize_t rc;
 
     while (rc = gyre__sim_do_recv(file, msg, flags), must_wait(file, rc, flags)) {
         gyre__sim_file_await(file, EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP, UINT64_MAX);
     }
+    tell_of_rest(file, room, rc, flags);
     return rc;
 }
 

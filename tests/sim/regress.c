@@ -356,6 +356,31 @@ static void reset_behind_data_of_many_buffers_ends_the_stream(void)
     assert_int_equal(reader.error, -ECONNRESET);
 }
 
+/* ---- receives that fall short ---- */
+
+static void receive_in_small_parts(uint32_t features_off)
+{
+    struct echo echo = {.options.features_off = features_off};
+    struct caller caller = {.len = 5000};
+    struct rig rig;
+
+    rig_begin(&rig, NULL);
+    assert_int_equal(gyre_sim_rate(rig.sim, GYRE_SIM_FAULT_RECV_SHORT, 1000000), 0);
+    rig_call(&rig, &echo, &caller);
+    assert_true(gyre_sim_struck(rig.sim, GYRE_SIM_FAULT_RECV_SHORT) > 10);
+    rig_end(&rig);
+    assert_int_equal(caller.received, 5000);
+    assert_int_equal(caller.error, 0);
+}
+
+/* The library takes a short receive of TCP for an empty socket, as it is on Linux. The simulated
+ * kernel left bytes there and never spoke of them: streams slept until a timeout. */
+static void receive_that_falls_short_is_followed_by_the_rest(void)
+{
+    receive_in_small_parts(0);
+    receive_in_small_parts(GYRE_FEATURE_BUFFER_RING);
+}
+
 /* ---- more cancels than the queue takes, and a kernel that takes none ---- */
 
 enum { STREAMS = 40 };
@@ -447,6 +472,7 @@ int main(void)
         TEST_CASE(reset_that_cuts_a_send_short_is_no_end),
         TEST_CASE(reset_read_behind_a_poll_while_a_send_dies_is_no_end),
         TEST_CASE(reset_behind_data_of_many_buffers_ends_the_stream),
+        TEST_CASE(receive_that_falls_short_is_followed_by_the_rest),
         TEST_CASE(cancels_that_find_the_queue_full_are_not_forgotten),
     };
 

@@ -103,7 +103,7 @@ int echo_main(void *context)
 {
     struct echo *echo = context;
 
-    return gyre_loop_create(&echo->loop, NULL) < 0 ||
+    return gyre_loop_create(&echo->loop, &echo->options) < 0 ||
            gyre_listen(echo->loop, &echo->listener, "[::]:7000",
                        &(struct gyre_listener_options){.handler = &echo_handler}) < 0 ||
            gyre_timer_init(&echo->timer, echo->loop, echo_on_timer) < 0 ||

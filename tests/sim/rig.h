@@ -34,6 +34,7 @@ void rig_fails(struct rig *rig, const char *text);
 struct echo {
     int connections; /* how many it takes */
     int reads_late;  /* 1: reads nothing in its first second */
+    struct gyre_loop_options options;
     struct gyre_loop *loop;
     struct gyre_listener listener;
     struct gyre_timer timer;
