@@ -141,10 +141,18 @@ void gyre__fd_learn_type(struct gyre_fd *fd)
     }
 }
 
-void gyre__fd_note_empty(struct gyre_op *op)
+/* At the place of urgent data TCP says EAGAIN also because a signal is pending, whatever is behind
+ * it, and will not speak of that again (tcp_recvmsg_locked() in Linux). So where a mark is near it is
+ * asked once more. */
+int gyre__fd_note_empty(struct gyre_op *op)
 {
     const uint8_t direction = gyre__kind_of(op)->direction;
 
     op->loop->stats.eagains++;
-    op->fd->ready &= (uint8_t) ~(direction | (direction == GYRE__DIR_IN ? GYRE__READY_END : 0));
+    if (direction == GYRE__DIR_IN && (op->fd->ready & GYRE__READY_END)) {
+        op->fd->ready &= (uint8_t)~GYRE__READY_END;
+        return 1;
+    }
+    op->fd->ready &= (uint8_t)~direction;
+    return 0;
 }

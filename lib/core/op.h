@@ -233,8 +233,8 @@ static inline void gyre__fd_note_size(struct gyre_fd *fd, uint32_t len)
     fd->average = (uint16_t)(average + units / 8 - average / 8);
 }
 
-/* A try found nothing. */
-GYRE__RARE void gyre__fd_note_empty(struct gyre_op *op);
+/* A try found nothing. Returns 1 if it has to be made again. */
+GYRE__RARE int gyre__fd_note_empty(struct gyre_op *op);
 
 /* A TCP stream that gave less than there was room for is empty, unless its end, an error or urgent
  * data is near (epoll(7)). A Unix stream also stops short behind a message with descriptors. */

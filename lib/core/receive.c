@@ -65,8 +65,7 @@ static int go_on_receiving(struct gyre_op *op)
 static GYRE__RARE int received_none(struct gyre_op *op, int got)
 {
     if (got == GYRE__NOT_YET) {
-        gyre__fd_note_empty(op);
-        return GYRE__RECEIVED_WAIT;
+        return gyre__fd_note_empty(op) ? RECEIVED_MORE : GYRE__RECEIVED_WAIT;
     }
     op->result = got;
     return GYRE__RECEIVED_END;

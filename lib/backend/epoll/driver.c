@@ -209,11 +209,10 @@ static int try_op(struct gyre_op *op, int32_t *out_result)
 
         rc = try_once(op, out_result);
         zeroes += rc == 0 && op->done == before;
-    } while (rc == 0 && zeroes < GYRE__ZEROES_MAX);
-    if (rc == GYRE__NOT_YET) {
-        gyre__fd_note_empty(op);
-        return 0;
-    }
+        if (rc == GYRE__NOT_YET && !gyre__fd_note_empty(op)) {
+            return 0;
+        }
+    } while ((rc == 0 && zeroes < GYRE__ZEROES_MAX) || rc == GYRE__NOT_YET);
     if (rc == 0) {
         *out_result = gyre__op_outcome(op, -EIO); /* takes nothing, says nothing: give up */
     }
@@ -232,7 +231,9 @@ static int accept_once(struct gyre_op *op)
 
     op->loop->stats.syscalls++;
     if (rc == GYRE__NOT_YET) {
-        gyre__fd_note_empty(op);
+        if (gyre__fd_note_empty(op)) {
+            return 1;
+        }
         await_edge(op);
         return 0;
     }
