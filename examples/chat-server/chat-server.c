@@ -253,11 +253,13 @@ int main(int argc, char **argv)
     example_raise_fd_limit();
     address = example_address(&options.common);
     loop = example_loop_create(&options.common);
-    example_must(gyre_listen_addr(loop, &listener, &address,
-                                  &(struct gyre_listener_options){.handler = &handler,
-                                                                  .ext_size = sizeof(struct member),
-                                                                  .max_connections = MEMBERS_MAX}),
-                 "listen");
+    example_must(
+        gyre_listen_addr(loop, &listener, &address,
+                         &(struct gyre_listener_options){.handler = &handler,
+                                                         .ext_size = sizeof(struct member),
+                                                         .on_close = example_listener_closed,
+                                                         .max_connections = MEMBERS_MAX}),
+        "listen");
     example_signals_start(&signals, loop, on_stop, &listener);
     example_announce_listener(&listener);
     example_loop_run(loop);

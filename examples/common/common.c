@@ -174,6 +174,12 @@ void example_announce_listener(const struct gyre_listener *listener)
     example_announce(&address);
 }
 
+void example_listener_closed(struct gyre_listener *listener, int error)
+{
+    (void)listener;
+    example_must(error, "the listener has ended");
+}
+
 static void on_signal(struct gyre_signal *watcher, const struct signalfd_siginfo *info)
 {
     struct example_signals *signals = gyre_container_of(watcher, struct example_signals, watcher);

@@ -65,6 +65,12 @@ void example_announce(const struct gyre_addr *address);
 /* The same, for a listener: with the port that the kernel chose. */
 void example_announce_listener(const struct gyre_listener *listener);
 
+/*
+ * For the on_close of a listener that shall last: one that has ended by itself, for want of memory
+ * perhaps, ends the program with a message. Waiting for signals any longer would serve nobody.
+ */
+void example_listener_closed(struct gyre_listener *listener, int error);
+
 /* Waits for SIGINT and SIGTERM. */
 struct example_signals {
     struct gyre_signal watcher;

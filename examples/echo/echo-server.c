@@ -50,10 +50,17 @@ static void on_signal(struct gyre_op *op, const struct gyre_result *result)
     /* With nothing active any more, gyre_loop_run() returns. */
 }
 
+/* Ended by itself, for want of memory perhaps: to wait for signals any longer would serve nobody. */
+static void on_listener_close(struct gyre_listener *listener, int error)
+{
+    (void)listener;
+    gyre_echo_must(error, "the listener has ended");
+}
+
 static void start(struct server *server, const struct echo_options *options)
 {
     const int listening = echo_listen(options, 0);
-    const struct gyre_listener_options listener = {.handler = &echo};
+    const struct gyre_listener_options listener = {.handler = &echo, .on_close = on_listener_close};
 
     gyre_op_init(&server->signal, on_signal);
     gyre_op_init(&server->close_signals, on_signals_closed);

@@ -330,7 +330,8 @@ static void on_stop(void *context)
 int main(int argc, char **argv)
 {
     struct options options = {.cap = 128 * KIB, .idle_ns = 300 * GYRE_SEC};
-    struct gyre_listener_options listener_options = {.ext_size = sizeof(struct tunnel *)};
+    struct gyre_listener_options listener_options = {.ext_size = sizeof(struct tunnel *),
+                                                     .on_close = example_listener_closed};
     struct proxy proxy;
     struct example_signals signals;
     struct gyre_addr address;

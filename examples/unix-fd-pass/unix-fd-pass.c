@@ -157,6 +157,7 @@ static int receive_files(struct gyre_loop *loop, const struct gyre_addr *address
     const struct gyre_listener_options listener_options = {
         .handler = &receiver_handler,
         .ext_size = sizeof(struct sender),
+        .on_close = example_listener_closed,
         .max_connections = 64,
         .mode = 0600,
         .flags = GYRE_LISTEN_STALE,

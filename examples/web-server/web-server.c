@@ -691,6 +691,7 @@ static void start(struct server *server, const struct options *options)
     const struct gyre_listener_options listener_options = {
         .handler = &server->handler,
         .ext_size = sizeof(struct connection),
+        .on_close = example_listener_closed,
         .max_connections = options->max_connections,
     };
 

@@ -114,6 +114,7 @@ int main(int argc, char **argv)
     const struct gyre_listener_options listener_options = {
         .handler = &word_handler,
         .ext_size = sizeof(struct word),
+        .on_close = example_listener_closed,
     };
     struct example_options options = {0};
     struct example_signals signals;
