@@ -8,6 +8,9 @@
       ... that includes      a simulation: linked with libgyre-sim instead, and run once, since the
       <gyre/sim.h>           program chooses the driver. Skipped where that library is not built.
       ```c ends with N       the program has to end with N.
+      ``` with "$ ./a -b"    what the program before it on the page prints when it is run so: exactly
+                             these lines, or behind a line "..." the last ones. "$ a -b" is a
+                             program that was given with --program.
       ```c without           declarations and functions, compiled at file scope behind PREAMBLE
       `lib/core/op.c`        a file or directory of the repository
       `gyre_op_send()`       a name that the public headers, the library or the tests have
@@ -42,6 +45,7 @@ PREAMBLE = "".join("#include <%s>\n" % name for name in (
 STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror")
 FENCE = re.compile(r"^( *)(```+|~~~+)[ ]*([\w+-]*)[^\n]*\n(.*?)^\1\2[ ]*$", re.M | re.S)
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
+SESSION = re.compile(r"\$ (\S+)(.*)\n")  # what somebody types
 STATUS = re.compile(r"^ *[`~]+ *c ends with (\d+)$", re.M)
 SIMULATION = re.compile(r"^#include <gyre/sim\.h>$", re.M)
 CODE = re.compile(r"`([^`\n]+)`")
@@ -177,6 +181,23 @@ def run(program, status, **variables):
         return problem
 
 
+def check_session(program, arguments, wanted):
+    """Run a program as a page shows it. Returns the list of problems."""
+    try:
+        result = subprocess.run([str(program), *arguments], stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+                                timeout=LIMIT_SECONDS, preexec_fn=die_with_parent,
+                                env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))
+    except subprocess.TimeoutExpired:
+        return ["still running after %d seconds" % LIMIT_SECONDS]
+    printed = result.stdout.decode(errors="replace").splitlines()
+    shown = wanted.splitlines()
+    if shown[:1] == ["..."]:
+        shown = shown[1:]
+        printed = printed[-len(shown):]
+    return [] if printed == shown else ["it prints:", *printed[:40]]
+
+
 def check_block(library, scratch, text, status):
     """Compile a block; run it if it is a program. Returns the list of problems."""
     is_program = re.search(r"\bint main\(", text) is not None
@@ -200,28 +221,38 @@ def check_block(library, scratch, text, status):
     return found
 
 
-def check_page_code(tap, library, page, root):
+def check_page_code(tap, library, page, root, programs):
     text = read(page)
-    for match in FENCE.finditer(text):
-        code = match.group(4)
-        if match.group(3) != "c":
-            continue
-        line = text.count("\n", 0, match.start()) + 1
-        what = "runs" if re.search(r"\bint main\(", code) else "compiles"
-        name = "%s:%d %s" % (page.relative_to(root), line, what)
-        status = STATUS.match(match.group())
-        if what == "runs" and SIMULATION.search(code) and library.link_sim is None:
-            tap.case(name, [], "libgyre-sim is not built")
-            continue
-        with tempfile.TemporaryDirectory() as scratch:
-            tap.case(name, check_block(library, pathlib.Path(scratch), code,
-                                       int(status.group(1)) if status else 0))
+    with tempfile.TemporaryDirectory() as top:
+        before = None  # the program that was compiled last
+        for match in FENCE.finditer(text):
+            code = match.group(4)
+            name = "%s:%d " % (page.relative_to(root), text.count("\n", 0, match.start()) + 1)
+            session = SESSION.match(code) if match.group(3) == "" else None
+            if session is not None:
+                show = before if session[1].startswith("./") else programs.get(session[1])
+                tap.case(name + "prints",
+                         check_session(show, shlex.split(session[2]), code[session.end():])
+                         if show is not None else [], "" if show is not None else
+                         "%s is not built" % session[1])
+            if match.group(3) != "c":
+                continue
+            what = "runs" if re.search(r"\bint main\(", code) else "compiles"
+            status = STATUS.match(match.group())
+            if what == "runs" and SIMULATION.search(code) and library.link_sim is None:
+                tap.case(name + what, [], "libgyre-sim is not built")
+                continue
+            scratch = pathlib.Path(tempfile.mkdtemp(dir=top))
+            tap.case(name + what, check_block(library, scratch, code,
+                                              int(status.group(1)) if status else 0))
+            before = scratch / "block" if what == "runs" else before
 
 
 def check_code(tap, opts):
     library = Library(opts)
     for page in pages(opts.root):
-        check_page_code(tap, library, page, opts.root)
+        check_page_code(tap, library, page, opts.root,
+                        {path.name: path for path in opts.program})
 
 
 # ---- links and names ----
@@ -314,6 +345,8 @@ def main():
     parser.add_argument("--cc", default="cc")
     parser.add_argument("--library", default="", help="libgyre.a")
     parser.add_argument("--sim-library", default="", help="libgyre-sim.a")
+    parser.add_argument("--program", default=[], action="append", type=pathlib.Path,
+                        help="one that pages show being run")
     parser.add_argument("--sanitize", default="none", help="what the library was built with")
     parser.add_argument("--no-code", action="store_true")
     opts = parser.parse_args()

@@ -23,6 +23,8 @@ SOUND = {
 }
 
 PROGRAM = "\n```c\n#include <stdio.h>\n#include <unistd.h>\n\nint main(void)\n{\n%s\n}\n```\n"
+SESSION = (PROGRAM % '    puts("one");\n    puts("two");\n    return 0;'
+           + "\n```\n$ ./a -b\n%s```\n")
 SIMULATION = "\n```c%s\n#include <gyre/sim.h>\n\nint main(void)\n{\n    return %d;\n}\n```\n"
 SERVER = """
 #include <arpa/inet.h>
@@ -82,6 +84,11 @@ CASES = [
     ("simulation that succeeds", {"docs/a.md": SIMULATION % ("", 0)}, ""),
     ("simulation that fails", {"docs/a.md": SIMULATION % ("", 2)}, "ended with 2"),
     ("simulation that is to fail", {"docs/a.md": SIMULATION % (" ends with 2", 2)}, ""),
+    ("session as shown", {"docs/a.md": SESSION % "one\ntwo\n"}, ""),
+    ("session's end as shown", {"docs/a.md": SESSION % "...\ntwo\n"}, ""),
+    ("session with another end", {"docs/a.md": SESSION % "...\none\n"}, "it prints:"),
+    ("session without its first line", {"docs/a.md": SESSION % "two\n"}, "it prints:"),
+    ("session with a line more", {"docs/a.md": SESSION % "one\ntwo\nthree\n"}, "it prints:"),
     ("fragment that is wrong", {"docs/a.md": "\n```c\nint f(void) { return nothing; }\n```\n"},
      "nothing"),
     ("fragment that is right", {"docs/a.md": "\n```c\nstatic int f(void) { return 0; }\n```\n"},
