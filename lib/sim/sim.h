@@ -10,7 +10,7 @@
  *     kernel.c    the table of base/sys.h: from numbers and errno to files and -errno
  *     socket.c    what all sockets have in common
  *     net.c       addresses, ports, links between hosts
- *     tcp.c tcp_end.c udp.c unix.c     protocols
+ *     tcp.c udp.c unix.c and what they begin with     protocols
  *     epoll.c event.c uring.c     what waits for files
  *
  * Conventions: functions return >= 0 or -errno, and never block: where the operating system would
@@ -292,7 +292,7 @@ int gyre__sim_bind_again(const struct sim_binding *binding);
 void gyre__sim_port_hold(struct gyre_sim_host *host, int protocol, uint16_t port);
 void gyre__sim_port_drop(struct gyre_sim_host *host, int protocol, uint16_t port);
 
-/* tcp_end.c: whether a connection (also one that lingers in TIME_WAIT) keeps others from binding
+/* tcp_port.c: whether a connection (also one that lingers in TIME_WAIT) keeps others from binding
  * its port. @reuse: the new socket has SO_REUSEADDR. */
 int gyre__sim_tcp_holds(struct gyre_sim_host *host, const struct sim_ip *ip, int reuse);
 

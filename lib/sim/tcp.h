@@ -1,6 +1,7 @@
 /*
- * TCP of the simulated kernel, between its two files: tcp.c is what programs see (struct sim_tcp, a
- * socket), tcp_end.c what hosts say to each other (struct sim_connection, which has two ends). A
+ * TCP of the simulated kernel, between its two halves: tcp.c is what programs see (struct sim_tcp, a
+ * socket), tcp_end.c and what tcp_end.h names are what hosts say to each other (struct
+ * sim_connection, which has two ends). A
  * socket that is connected, or tries to be, has an end; an end has a socket until that is closed,
  * and goes on alone until all is said.
  */
