@@ -7,14 +7,15 @@
  *     world.c     clock, events, random numbers, trace, faults
  *     thread.c    coroutines, blocking, mutexes and conditions
  *     process.c   hosts, processes, descriptors, signals
- *     kernel.c    the table of base/sys.h: from numbers and errno to files and -errno
+ *     kernel.c call.c     the table of base/sys.h: from numbers and errno to files and -errno
+ *     transfer.c  sending, receiving, accepting, connecting, with their faults
  *     socket.c    what all sockets have in common
  *     net.c       addresses, ports, links between hosts
  *     tcp.c udp.c unix.c and what they begin with     protocols
  *     epoll.c event.c uring.c     what waits for files
  *
  * Conventions: functions return >= 0 or -errno, and never block: where the operating system would
- * block, they return -EAGAIN, and kernel.c (for a blocking descriptor) or uring.c waits for the
+ * block, they return -EAGAIN, and call.c (for a blocking descriptor) or uring.c waits for the
  * file and asks again. Nothing depends on an address, so that a seed gives the same run everywhere:
  * order comes from lists, sequence numbers and gyre__sim_random().
  */
@@ -168,7 +169,7 @@ struct sim_socket {
     int protocol;
     int error; /* SO_ERROR: a positive errno, told once; gyre__sim_socket_error() takes it */
     uint8_t listening;
-    uint8_t connecting; /* kernel.c: connect() has said -EINPROGRESS */
+    uint8_t connecting; /* transfer.c: connect() has said -EINPROGRESS */
     uint8_t reuse_address;
     uint8_t reuse_port;
     uint8_t v6only;
@@ -336,7 +337,7 @@ struct gyre_sim_host {
     struct gyre_link connections;  /* tcp_end.c: struct sim_end */
     struct sim_tcp_host *tcp;      /* tcp.c; NULL: nothing yet */
     struct gyre_link datagrams;    /* udp.c: under way to this host */
-    struct gyre_link nudges;       /* kernel.c */
+    struct gyre_link nudges;       /* transfer.c */
     struct gyre_link unix_sockets; /* unix.c: all, oldest first */
 };
 
@@ -420,7 +421,7 @@ int gyre__sim_uring_register_buffers(struct io_uring *ring, struct io_uring_buf_
 int gyre__sim_uring_enter(unsigned fd, unsigned to_submit, unsigned wait_count, unsigned flags,
                           void *argument, size_t len);
 
-/* What uring.c needs of kernel.c: an operation as the system call does it, without blocking. These
+/* transfer.c, for call.c and uring.c: an operation as the system call does it, without blocking. These
  * inject the faults of the calls. accept returns the new socket without a descriptor. */
 ssize_t gyre__sim_do_send(struct sim_file *file, const struct msghdr *msg, int flags);
 ssize_t gyre__sim_do_recv(struct sim_file *file, struct msghdr *msg, int flags);

@@ -6,7 +6,7 @@
  *     WAIT       too early (-EAGAIN), or a multishot that has given what there was
  *     REQUEUE    a multishot receive that has had its share
  *
- * The system calls themselves, with their faults, are kernel.c's.
+ * The system calls themselves, with their faults, are transfer.c's.
  */
 #include "sim/tcp.h"
 #include "sim/uring.h"
