@@ -194,6 +194,13 @@ static int is_limited_broadcast(const struct sim_ip *ip)
     return gyre__sim_ip_is_v4(ip) && memcmp(ip->address.s6_addr + 12, all, sizeof(all)) == 0;
 }
 
+static int is_loopback_broadcast(const struct sim_ip *ip)
+{
+    static const uint8_t all[4] = {127, 255, 255, 255};
+
+    return gyre__sim_ip_is_v4(ip) && memcmp(ip->address.s6_addr + 12, all, sizeof(all)) == 0;
+}
+
 static struct gyre_sim_host *host_of(struct gyre_sim_host *from, const struct sim_ip *ip)
 {
     struct sockaddr_storage address;
@@ -204,7 +211,7 @@ static struct gyre_sim_host *host_of(struct gyre_sim_host *from, const struct si
 
 int gyre__sim_udp_is_broadcast(struct gyre_sim_host *host, const struct sim_ip *ip)
 {
-    if (is_limited_broadcast(ip)) {
+    if (is_limited_broadcast(ip) || is_loopback_broadcast(ip)) {
         return 1;
     }
     return gyre__sim_ip_is_v4(ip) && ip->address.s6_addr[15] == 255 && is_on_network(host, ip) &&
@@ -244,6 +251,10 @@ void gyre__sim_udp_transmit(struct udp_socket *self, const struct udp_plan *plan
     struct gyre_sim_host *from = self->socket.file.host;
     struct gyre_sim_host *at;
 
+    if (is_loopback_broadcast(&plan->to)) {
+        launch(self, plan, from, burst, bytes, len);
+        return;
+    }
     if (udp_is_multicast(&plan->to) || gyre__sim_udp_is_broadcast(from, &plan->to)) {
         transmit_to_all(self, plan, burst, bytes, len);
         return;
