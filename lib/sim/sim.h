@@ -432,6 +432,8 @@ ssize_t gyre__sim_do_write(struct sim_file *file, const struct iovec *pieces, in
 
 /* kernel.c: the table. */
 extern const struct gyre__kernel gyre__sim_kernel;
+/* thread.c: what programs call. The simulated kernel, unless a test puts something in between. */
+extern const struct gyre__kernel *gyre__sim_programs;
 /* real.c: the operating system's. */
 extern const struct gyre__kernel gyre__real_kernel;
 

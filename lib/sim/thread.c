@@ -45,6 +45,7 @@ enum {
 };
 
 _Thread_local const struct gyre__kernel *gyre__kernel = &gyre__real_kernel;
+const struct gyre__kernel *gyre__sim_programs = &gyre__sim_kernel;
 
 static _Thread_local struct sim_thread *self;
 static _Thread_local ucontext_t scheduler;
@@ -126,7 +127,7 @@ static void run(struct sim_thread *thread)
 
     gyre_assert(self == NULL);
     self = thread;
-    gyre__kernel = &gyre__sim_kernel;
+    gyre__kernel = gyre__sim_programs;
     thread->state = SIM_THREAD_RUNNING;
     thread->busy = 0;
     before_switch(&fake_stack, thread->stack, STACK_LEN);

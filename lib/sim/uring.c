@@ -28,6 +28,7 @@ enum { WORK_MAX = 20 }; /* pieces of task work before others have a turn */
 enum {
     IN_ORDER_SINCE = 616, /* io_req_post_cqe() posts first what was put off; seen on 6.18 */
     NO_IOWAIT_SINCE = 615,
+    LIBURING_REGISTERED = 1, /* INT_FLAG_REG_RING, in a header of liburing's own */
 };
 #define SETUP_FLAGS                                                       \
     (IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | \
@@ -587,6 +588,7 @@ int gyre__sim_uring_register_ring(struct io_uring *ring)
             found->next_registered = registered;
             registered = found;
             ring->enter_ring_fd = index;
+            ring->int_flags |= LIBURING_REGISTERED;
             return 1;
         }
     }
