@@ -102,12 +102,12 @@ int redirect_fcntl(int number, int what, ...)
     if (what == F_SETPIPE_SZ && file != NULL) {
         return pipe_resize(file, argument);
     }
-    return gyre__sys_fcntl(number, what, argument);
+    return sim_call_fcntl(number, what, argument);
 }
 
 int redirect_eventfd_write(int number, eventfd_t value)
 {
-    return gyre__sys_write(number, &value, sizeof(value)) == sizeof(value) ? 0 : -1;
+    return sim_call_write(number, &value, sizeof(value)) == sizeof(value) ? 0 : -1;
 }
 
 static int install_file(struct sim_file *file, int flags)
@@ -154,7 +154,7 @@ ssize_t redirect_sendto(int number, const void *data, size_t len, int flags,
         .msg_iovlen = 1,
     };
 
-    return gyre__sys_sendmsg(number, &msg, flags);
+    return sim_call_sendmsg(number, &msg, flags);
 }
 
 ssize_t redirect_recvfrom(int number, void *data, size_t len, int flags, struct sockaddr *from,
@@ -167,7 +167,7 @@ ssize_t redirect_recvfrom(int number, void *data, size_t len, int flags, struct 
         .msg_iov = &piece,
         .msg_iovlen = 1,
     };
-    const ssize_t rc = gyre__sys_recvmsg(number, &msg, flags);
+    const ssize_t rc = sim_call_recvmsg(number, &msg, flags);
 
     if (rc >= 0 && from_len != NULL) {
         *from_len = msg.msg_namelen;
