@@ -190,9 +190,12 @@ static int dgram_report_queued_error(struct gyre_dgram *dgram)
                          .msg_namelen = sizeof(to.storage),
                          .msg_control = control,
                          .msg_controllen = sizeof(control)};
-    const ssize_t rc = gyre__sys_recvmsg(dgram->fd.number, &msg, MSG_ERRQUEUE | MSG_DONTWAIT);
+    ssize_t rc;
 
-    gyre__dgram_loop(dgram)->stats.syscalls++;
+    do { /* nothing but this tells of what is queued */
+        rc = gyre__sys_recvmsg(dgram->fd.number, &msg, MSG_ERRQUEUE | MSG_DONTWAIT);
+        gyre__dgram_loop(dgram)->stats.syscalls++;
+    } while (rc < 0 && errno == EINTR);
     if (rc < 0) {
         return 0;
     }

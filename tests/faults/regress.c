@@ -215,6 +215,63 @@ static void signal_read_that_is_interrupted_is_made_again(void)
     test_loop_end(loop);
 }
 
+/* ---- datagrams ---- */
+
+static struct gyre_addr refused_at;
+static int refused;
+
+static void on_datagram(struct gyre_dgram *dgram, const struct gyre_datagram *datagram)
+{
+    (void)dgram;
+    (void)datagram;
+}
+
+static void on_refused(struct gyre_dgram *dgram, int error, const struct gyre_addr *to)
+{
+    (void)dgram;
+    assert_int_equal(error, -ECONNREFUSED);
+    refused_at = to != NULL ? *to : (struct gyre_addr){0};
+    refused++;
+}
+
+/* It was told with the next error only: the send that met it first has used up the socket's own. */
+static void queued_error_whose_read_is_interrupted_tells_its_address(void)
+{
+    static const struct gyre_dgram_handler handler = {.on_datagram = on_datagram,
+                                                      .on_error = on_refused};
+    struct gyre_loop *loop = test_loop();
+    const int nobody = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const int peer = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct gyre_addr local;
+    struct gyre_addr there;
+    struct gyre_addr good;
+    struct gyre_dgram dgram;
+
+    assert_int_equal(gyre_addr_parse("127.0.0.1:0", &local), 0);
+    there = good = local;
+    assert_int_equal(bind(peer, &good.any, good.len), 0);
+    assert_int_equal(getsockname(peer, &good.any, &good.len), 0);
+    assert_int_equal(bind(nobody, &there.any, there.len), 0);
+    assert_int_equal(getsockname(nobody, &there.any, &there.len), 0);
+    close(nobody); /* its port is nobody's now */
+    assert_int_equal(
+        gyre_dgram_open(&dgram, loop,
+                        &(struct gyre_dgram_options){.handler = &handler,
+                                                     .local = &local,
+                                                     .flags = GYRE_DGRAM_ERROR_DETAIL}),
+        0);
+    faults_strike(FAULTS_CALL_recvmsg, EINTR, 1);
+    assert_int_equal(gyre_dgram_send(&dgram, &there, "lost", 4), 0);
+    assert_int_equal(gyre_dgram_send(&dgram, &good, "come", 4), 0);
+    test_turns_until(loop, &refused);
+    assert_true(faults_strike_done());
+    assert_int_equal(refused_at.in.sin_port, there.in.sin_port);
+    close(peer);
+    gyre_dgram_close(&dgram);
+    assert_int_equal(gyre_loop_run(loop, GYRE_RUN_DEFAULT), 0);
+    test_loop_end(loop);
+}
+
 /* ---- what GYRE_FAULTS may say ---- */
 
 static void faults_text_with_a_mistake_is_refused(void)
@@ -250,6 +307,7 @@ int main(void)
         TEST_CASE(loop_without_memory_to_wait_for_wakes_tries_again),
         TEST_CASE(embedded_loop_asks_again_for_a_lost_cancel),
         TEST_CASE(signal_read_that_is_interrupted_is_made_again),
+        TEST_CASE(queued_error_whose_read_is_interrupted_tells_its_address),
         TEST_CASE(faults_text_with_a_mistake_is_refused),
     };
 
