@@ -282,6 +282,7 @@ static void send_of_nothing_completes_in_its_turn_and_sends_nothing(void)
 
 static void scribble(struct trial *trial, const struct gyre_result *result)
 {
+    assert_true(result->res >= 0);
     memset(trial->context, 0xff, (size_t)result->res);
 }
 
