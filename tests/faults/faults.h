@@ -85,6 +85,17 @@ uint64_t faults_struck(int fault);
 /* From now on the calling thread's calls go through the table. The constructor does it. */
 void faults_install(void);
 
+/* Puts the table over another kernel than the operating system's, a simulated one, whose thread that
+ * calls @thread names. Returns the table, for whoever has to make the calls go there. */
+const struct gyre__kernel *faults_put_over(const struct gyre__kernel *kernel,
+                                           const void *(*thread)(void));
+const struct gyre__kernel *faults_kernel(void);
+const void *faults_thread(void); /* NULL on the operating system */
+
+/* In the place of strikes: @gate is asked at each call that is made, the @place-th of its sort, and
+ * says with which error it is to fail, or 0. NULL: no more. */
+void faults_explore(int (*gate)(enum faults_call call, uint64_t place));
+
 /* Lets the call fail the @place-th time from now on (from 1), with @error; place 0: never. Begins to
  * count anew. */
 void faults_strike(enum faults_call call, int error, uint64_t place);

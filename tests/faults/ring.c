@@ -35,6 +35,7 @@ enum {
 struct ring {
     struct io_uring *uring; /* NULL: free */
     pid_t pid;
+    const void *thread; /* of a simulated kernel */
     unsigned entries;
     uint32_t examined; /* entries of the submission queue before this one are seen to */
     uint32_t seen;     /* completions before this one have been shown */
@@ -52,7 +53,7 @@ static struct ring *find(unsigned fd, unsigned flags)
     for (size_t i = 0; i < RINGS_MAX; i++) {
         const struct io_uring *uring = rings[i].uring;
 
-        if (uring == NULL || rings[i].pid != getpid()) {
+        if (uring == NULL || rings[i].pid != getpid() || rings[i].thread != faults_thread()) {
             continue; /* or it is the parent's */
         }
         if (flags & IORING_ENTER_REGISTERED_RING
@@ -89,19 +90,20 @@ static int probe_inject(void)
 int faults_requests_can_fail(void)
 {
     if (has_inject < 0) {
-        has_inject = probe_inject();
+        has_inject = faults_thread() != NULL || probe_inject(); /* simulated kernels can */
     }
     return has_inject;
 }
 
 int faults_ring_init(unsigned entries, struct io_uring *uring, struct io_uring_params *params)
 {
-    const int rc = io_uring_queue_init_params(entries, uring, params);
+    const int rc = faults_kernel()->io_uring_queue_init_params(entries, uring, params);
 
     (void)faults_requests_can_fail(); /* asked now, and not between two calls of the library */
     for (size_t i = 0; rc == 0 && i < RINGS_MAX; i++) {
         if (rings[i].uring == NULL) {
-            rings[i] = (struct ring){.uring = uring, .pid = getpid(), .entries = entries};
+            rings[i] = (struct ring){
+                .uring = uring, .pid = getpid(), .thread = faults_thread(), .entries = entries};
             break; /* one that finds no place is left alone */
         }
     }
@@ -115,7 +117,7 @@ void faults_ring_exit(struct io_uring *uring)
             rings[i].uring = NULL;
         }
     }
-    io_uring_queue_exit(uring);
+    faults_kernel()->io_uring_queue_exit(uring);
 }
 
 /* ---- entries ---- */
@@ -382,7 +384,7 @@ int faults_ring_enter(unsigned fd, unsigned to_submit, unsigned wait_count, unsi
     int rc;
 
     if (ring == NULL) {
-        return io_uring_enter2(fd, to_submit, wait_count, flags, argument, len);
+        return faults_kernel()->io_uring_enter2(fd, to_submit, wait_count, flags, argument, len);
     }
     if (ring->entries > PROBE_ENTRIES) {
         if (to_submit > 0 && faults_chance(GYRE_SIM_FAULT_ENTER_EAGAIN)) {
@@ -404,12 +406,12 @@ int faults_ring_enter(unsigned fd, unsigned to_submit, unsigned wait_count, unsi
     }
     examine(ring);
     if (!(flags & IORING_ENTER_GETEVENTS)) {
-        rc = io_uring_enter2(fd, to_submit, wait_count, flags, argument, len);
+        rc = faults_kernel()->io_uring_enter2(fd, to_submit, wait_count, flags, argument, len);
         after_submit(ring);
         return rc;
     }
     show_all(ring);
-    rc = io_uring_enter2(fd, to_submit, wait_count, flags, argument, len);
+    rc = faults_kernel()->io_uring_enter2(fd, to_submit, wait_count, flags, argument, len);
     show_some(ring);
     return rc;
 }

@@ -18,7 +18,8 @@ enum { WATCHES_MAX = 4096, PIECES_MAX = 16 };
 /* lib/sim/real.c */
 extern const struct gyre__kernel gyre__real_kernel;
 
-static const struct gyre__kernel *const real = &gyre__real_kernel;
+static const struct gyre__kernel *below = &gyre__real_kernel;
+static const void *(*thread_of)(void);
 
 /* ---- strikes ---- */
 
@@ -121,6 +122,7 @@ static struct {
     int done;
 } strike;
 
+static int (*explorer)(enum faults_call call, uint64_t place);
 static uint64_t counts[FAULTS_CALLS];
 static size_t mapped;
 
@@ -164,13 +166,23 @@ const int *faults_call_errors(enum faults_call call)
     return call < FAULTS_CALLS ? calls[call].errors : none;
 }
 
+void faults_explore(int (*gate)(enum faults_call call, uint64_t place))
+{
+    explorer = gate;
+}
+
 int faults_gate(enum faults_call call)
 {
-    if (++counts[call] != strike.place || call != strike.call) {
-        return 0;
+    const uint64_t place = ++counts[call];
+    int error = 0;
+
+    if (explorer != NULL) {
+        error = explorer(call, place);
+    } else if (place == strike.place && call == strike.call) {
+        error = strike.error;
     }
-    strike.done = 1;
-    return strike.error;
+    strike.done |= error != 0;
+    return error;
 }
 
 static int error_of_name(const char *name)
@@ -229,7 +241,7 @@ static intptr_t failed(enum faults_call call, int error)
         if (error != 0) {                                     \
             return (result)failed(FAULTS_CALL_##name, error); \
         }                                                     \
-        return real->name arguments;                          \
+        return below->name arguments;                         \
     }
 GYRE__SYS_MAP(X)
 #undef X
@@ -259,7 +271,7 @@ static void nudge(int number)
     if (is_watched(number)) {
         struct epoll_event event = watches[number].event;
 
-        real->epoll_ctl(watches[number].epoll, EPOLL_CTL_MOD, number, &event);
+        below->epoll_ctl(watches[number].epoll, EPOLL_CTL_MOD, number, &event);
     }
 }
 
@@ -268,7 +280,7 @@ static int faulty_epoll_ctl(int epoll, int what, int number, struct epoll_event 
     int rc;
 
     if (what != EPOLL_CTL_ADD) {
-        rc = real->epoll_ctl(epoll, what, number, event);
+        rc = below->epoll_ctl(epoll, what, number, event);
     } else if (faults_chance(GYRE_SIM_FAULT_EPOLL_CTL_ENOMEM)) {
         return (int)failed(FAULTS_CALL_epoll_ctl, ENOMEM);
     } else {
@@ -541,7 +553,7 @@ static int faulty_setsockopt(int number, int level, int name, const void *value,
 static int faulty_fcntl(int number, int what, int argument)
 {
     if (what != F_DUPFD_CLOEXEC) {
-        return real->fcntl(number, what, argument);
+        return below->fcntl(number, what, argument);
     }
     return counted_fcntl(number, what, argument);
 }
@@ -650,6 +662,24 @@ void faults_install(void)
     table.io_uring_queue_init_params = faulty_init;
     table.io_uring_enter2 = faulty_enter2;
     gyre__kernel = &table;
+}
+
+const struct gyre__kernel *faults_put_over(const struct gyre__kernel *kernel,
+                                           const void *(*thread)(void))
+{
+    below = kernel;
+    thread_of = thread;
+    return &table;
+}
+
+const struct gyre__kernel *faults_kernel(void)
+{
+    return below;
+}
+
+const void *faults_thread(void)
+{
+    return thread_of != NULL ? thread_of() : NULL;
 }
 
 /* Every program that links this: what the environment asks for, or an end. */

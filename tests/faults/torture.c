@@ -8,7 +8,7 @@
  * and judges how the child ends:
  *
  *     killed by a signal, a sanitizer's report      a defect: "crash"
- *     still there at its limit                      a defect: "hang". Not so if a case that expects
+ *     still there at its limit, or asleep for long  a defect: "hang". Not so if a case that expects
  *                                                   success was told of an error, and now waits
  *                                                   for what cannot happen: then it "stalls"
  *     at its end with more descriptors, allocations
@@ -22,9 +22,9 @@
  */
 #include "faults/torture.h"
 
-#include "faults/faults.h"
 #include "place.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <execinfo.h>
 #include <poll.h>
@@ -43,9 +43,9 @@ enum {
     EARLY = 99,            /* status of a child that an assertion ended */
     LIMIT_LEAST_MS = 2000, /* of a child; more for a case that takes long by itself */
     LIMIT_FACTOR = 5,
-    BUDGET_MS = 20000, /* for a case */
-    PLACES_LEAST = 1,  /* that are tried of each (call, error) */
-    OUTPUT_MAX = 8192, /* bytes of a child's output that are shown */
+    LOOK_MS = 25,    /* so often a child is looked at */
+    IDLE_MS = 250,   /* in which nobody of a child has run: it waits for ever, most likely */
+    IDLE_FACTOR = 2, /* and so many times what the case takes by itself */
     SETTLE_TRIES = 500,
 };
 
@@ -56,19 +56,23 @@ struct tale {
     int leaks;
     int waits_in_case; /* at its limit it was in no call of the library */
     uint64_t counts[FAULTS_CALLS];
+    char skipped[256];
+};
+
+struct limits {
+    uint64_t all_ns;
+    uint64_t idle_ns;
 };
 
 struct verdict {
-    const char *defect; /* NULL: none */
+    enum torture_end end;
     uint64_t took_ns;
 };
 
 static struct tale *tale;
 static int output;
 static pid_t case_pid;
-static struct {
-    uint64_t cases, injections, left_out, early, passed, stalls, defects;
-} sum;
+static struct torture_sum sum;
 
 int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
 #if defined(TEST_COVERAGE)
@@ -163,62 +167,96 @@ static void child(const struct test_case *test)
 
 /* ---- around it ---- */
 
-static int wait_for(pid_t pid, uint64_t limit_ns)
+/* How often a thread has gone to sleep; 0 if it does not sleep now. */
+static uint64_t naps_of_thread(const char *status_path)
+{
+    FILE *file = fopen(status_path, "re");
+    unsigned long long naps = 0;
+    char state = 'S';
+    char line[128];
+
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+        if (sscanf(line, "State: %c", &state) == 1 && state != 'S') {
+            break;
+        }
+        if (sscanf(line, "voluntary_ctxt_switches: %llu", &naps) == 1) {
+            break;
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return state == 'S' ? naps + 1 : 0;
+}
+
+/* The same of all threads of a process; 0 if one of them does not sleep. */
+static uint64_t naps_of(pid_t pid)
+{
+    char path[300];
+    uint64_t naps = 0;
+    int awake = 0;
+    DIR *tasks;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    tasks = opendir(path);
+    for (struct dirent *entry; tasks != NULL && (entry = readdir(tasks)) != NULL;) {
+        if (entry->d_name[0] != '.') {
+            uint64_t one;
+
+            snprintf(path, sizeof(path), "/proc/%d/task/%s/status", (int)pid, entry->d_name);
+            one = naps_of_thread(path);
+            naps += one;
+            awake |= one == 0;
+        }
+    }
+    if (tasks != NULL) {
+        closedir(tasks);
+    }
+    return awake ? 0 : naps;
+}
+
+/* Whether it ended in time, or before nobody of it did anything any more. */
+static int wait_for(pid_t pid, const struct limits *limits)
 {
     struct pollfd ready = {.events = POLLIN};
-    const uint64_t end = test_now() + limit_ns;
+    const uint64_t end = test_now() + limits->all_ns;
+    uint64_t busy_at = test_now();
+    uint64_t before = 0;
     int rc = 0;
 
     ready.fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    while (rc <= 0 && test_now() < end) {
-        rc = poll(&ready, 1, (int)((end - test_now()) / GYRE_MSEC) + 1);
+    while (rc <= 0 && test_now() < end && test_now() - busy_at < limits->idle_ns) {
+        uint64_t naps;
+
+        rc = poll(&ready, 1, LOOK_MS);
+        naps = rc <= 0 ? naps_of(pid) : 0;
+        busy_at = naps == 0 || naps != before ? test_now() : busy_at;
+        before = naps;
     }
     close(ready.fd);
     return rc > 0;
 }
 
-static void show_output(void)
+static enum torture_end judge(int status, int strict)
 {
-    char text[OUTPUT_MAX];
-    const ssize_t len = pread(output, text, sizeof(text), 0);
-
-    if (len > 0) {
-        fwrite(text, 1, (size_t)len, stdout);
-    }
-}
-
-/* What the library gets over by itself: nobody is told, so nobody may wait for ever. */
-static int is_passing(enum faults_call call, int error)
-{
-    return error == EINTR || error == 512 || error == EALREADY ||
-           (error == EAGAIN && call >= FAULTS_REQUEST_accept) ||
-           (error == ENOBUFS && call == FAULTS_REQUEST_recv) ||
-           (call == FAULTS_CALL_io_uring_enter2 && (error == EAGAIN || error == EBUSY)) ||
-           (call == FAULTS_CALL_epoll_pwait2 && error == ENOSYS);
-}
-
-static const char *judge(int status, int hung, int strict)
-{
-    if (hung) {
-        return tale->waits_in_case && !strict ? NULL : "hang";
-    }
     if (WIFSIGNALED(status)) {
-        return "crash";
+        return TORTURE_CRASH;
     }
     if (tale->leaks) {
-        return "leak";
+        return TORTURE_LEAK;
     }
     if (tale->finished) {
-        return NULL;
+        return TORTURE_PASSED;
     }
     /* Sanitizers end with statuses of their own. */
-    return WEXITSTATUS(status) != EARLY ? "crash" : strict ? "failed" : NULL;
+    return WEXITSTATUS(status) != EARLY ? TORTURE_CRASH : strict ? TORTURE_FAILED : TORTURE_EARLY;
 }
 
 /* One child. */
-static struct verdict run(const struct test_case *test, uint64_t limit_ns, int strict)
+static struct verdict run(const struct test_case *test, const struct limits *limits, int strict)
 {
-    struct verdict verdict = {NULL, test_now()};
+    static const struct limits to_die = {GYRE_SEC, GYRE_SEC};
+    struct verdict verdict = {TORTURE_HANG, test_now()};
     int status = 0;
     int hung;
     pid_t pid;
@@ -232,10 +270,10 @@ static struct verdict run(const struct test_case *test, uint64_t limit_ns, int s
     if (pid == 0) {
         child(test);
     }
-    hung = !wait_for(pid, limit_ns);
+    hung = !wait_for(pid, limits);
     if (hung) {
         kill(pid, SIGXCPU);
-        wait_for(pid, GYRE_SEC);
+        wait_for(pid, &to_die);
     }
     kill(-pid, SIGKILL);
     kill(pid, SIGKILL);
@@ -243,114 +281,81 @@ static struct verdict run(const struct test_case *test, uint64_t limit_ns, int s
     }
     place_clear();
     verdict.took_ns = test_now() - verdict.took_ns;
-    verdict.defect = judge(status, hung, strict);
+    if (!hung) {
+        verdict.end = judge(status, strict);
+    } else if (tale->waits_in_case && !strict) {
+        verdict.end = TORTURE_STALLED;
+    }
     return verdict;
-}
-
-static void tell_defect(const struct test_case *test, const char *defect, enum faults_call call,
-                        int error, uint64_t place)
-{
-    const char *name = strerrorname_np(error);
-    char number[16];
-
-    snprintf(number, sizeof(number), "%d", error);
-    sum.defects++;
-    printf("DEFECT %s: %s, GYRE_STRIKE=%s:%s:%llu\n", defect, test->name, faults_call_name(call),
-           name != NULL ? name : number, (unsigned long long)place);
-    show_output();
-    fflush(stdout);
 }
 
 /* Returns whether the strike was met. */
 static int inject(const struct test_case *test, enum faults_call call, int error, uint64_t place,
-                  uint64_t limit_ns, int strict)
+                  const struct limits *limits, int strict)
 {
+    const struct limits patient = {limits->all_ns, limits->all_ns};
     struct verdict verdict;
 
     faults_strike(call, error, place);
-    verdict = run(test, limit_ns, strict);
-    if (verdict.defect != NULL && strcmp(verdict.defect, "hang") == 0 && !strict &&
-        !is_passing(call, error)) {
-        sum.stalls++;
-        verdict.defect = NULL;
+    verdict = run(test, limits, strict);
+    if (verdict.end == TORTURE_HANG && !strict) {
+        verdict.end = torture_hang(test->name, call, error);
     }
-    sum.injections += (uint64_t)(tale->struck || verdict.defect != NULL);
-    sum.passed += (uint64_t)(tale->struck && tale->finished && verdict.defect == NULL);
-    sum.early += (uint64_t)(tale->struck && !tale->finished && verdict.defect == NULL);
-    if (verdict.defect != NULL) {
-        tell_defect(test, verdict.defect, call, error, place);
+    if (verdict.end == TORTURE_HANG) { /* it may only have slept: once more, with all its time */
+        verdict = run(test, &patient, strict);
     }
-    return tale->struck || verdict.defect != NULL;
+    if (!tale->struck && verdict.end < TORTURE_CRASH) {
+        return 0;
+    }
+    torture_count(&sum, test->name, verdict.end, call, error, place, output);
+    return 1;
 }
 
-/* Places 1, 2, ... up to one that is not met; behind the first half of @most in steps, so that
- * about @most are tried of @count. */
 static void strike_all(const struct test_case *test, enum faults_call call, uint64_t count,
-                       uint64_t most, uint64_t limit_ns, int strict)
+                       struct torture_plan *plan, const struct limits *limits, int strict)
 {
-    const uint64_t step = count > most ? (count - most / 2) / (most - most / 2) + 1 : 1;
-
     for (const int *error = faults_call_errors(call); *error != 0; error++) {
         uint64_t place = 1;
         uint64_t tried = 0;
 
-        while (inject(test, call, *error, place, limit_ns, strict)) {
+        if (!torture_is_due(plan)) {
+            sum.places_left_out += count;
+            continue;
+        }
+        while (inject(test, call, *error, place, limits, strict)) {
             tried++;
-            place += place < most / 2 ? 1 : step;
+            place = torture_next_place(place, count, plan->most);
         }
-        sum.left_out += count > most && count > tried ? count - tried : 0;
+        sum.places_left_out += count > plan->most && count > tried ? count - tried : 0;
     }
 }
 
-static int is_chosen(enum faults_call call, const char *what)
-{
-    return strcmp(what, "all") == 0 ||
-           (call == FAULTS_CALL_memory_refused) == (strcmp(what, "memory") == 0);
-}
-
-/* How many places of each (call, error) there is time for. */
-static uint64_t affordable(const uint64_t *counts, const char *what, uint64_t took_ns)
-{
-    const char *text = getenv("GYRE_TORTURE_MS");
-    const uint64_t budget_ms = text != NULL ? strtoull(text, NULL, 10) : BUDGET_MS;
-    uint64_t pairs = 1;
-    uint64_t most;
-
-    for (int i = 0; i < FAULTS_CALLS; i++) {
-        const int *errors = faults_call_errors((enum faults_call)i);
-
-        for (; counts[i] > 0 && is_chosen((enum faults_call)i, what) && *errors != 0; errors++) {
-            pairs++;
-        }
-    }
-    if (budget_ms == 0) {
-        return UINT64_MAX;
-    }
-    most = budget_ms * GYRE_MSEC / (took_ns * pairs + 1);
-    return most < PLACES_LEAST ? PLACES_LEAST : most;
-}
-
-static void torture_one(const struct test_case *test, const char *what, int strict)
+static void torture_one(const struct test_case *test, int strict)
 {
     const uint64_t limit_ns = (test->limit_seconds != 0 ? test->limit_seconds : 10) * GYRE_SEC;
+    struct limits limits = {2 * limit_ns, 2 * limit_ns};
     const uint64_t before = sum.injections;
     uint64_t counts[FAULTS_CALLS];
+    struct torture_plan plan;
     struct verdict verdict;
-    uint64_t most;
 
     faults_strike(FAULTS_CALLS, 0, 0);
-    verdict = run(test, 2 * limit_ns, strict);
-    if (!tale->finished || verdict.defect != NULL) {
-        printf("%s: left out, without a failure it does not come to its end%s%s\n", test->name,
-               verdict.defect != NULL ? ": " : "", verdict.defect != NULL ? verdict.defect : "");
+    verdict = run(test, &limits, strict);
+    if (verdict.end != TORTURE_PASSED) {
+        torture_leave_out(&sum, test->name,
+                          tale->skipped[0] != '\0'
+                              ? tale->skipped
+                              : "without a failure it does not come to its end",
+                          tale->skipped[0] != '\0' ? -1 : output);
         return;
     }
     memcpy(counts, tale->counts, sizeof(counts));
-    most = affordable(counts, what, verdict.took_ns);
+    plan = torture_plan(counts, verdict.took_ns);
+    limits.all_ns = LIMIT_LEAST_MS * GYRE_MSEC + LIMIT_FACTOR * verdict.took_ns;
+    limits.idle_ns = IDLE_MS * GYRE_MSEC + IDLE_FACTOR * verdict.took_ns;
     for (int i = 0; i < FAULTS_CALLS; i++) {
-        if (counts[i] > 0 && is_chosen((enum faults_call)i, what)) {
-            strike_all(test, (enum faults_call)i, counts[i], most,
-                       LIMIT_LEAST_MS * GYRE_MSEC + LIMIT_FACTOR * verdict.took_ns, strict);
+        if (counts[i] > 0 && torture_is_chosen((enum faults_call)i)) {
+            strike_all(test, (enum faults_call)i, counts[i], &plan, &limits, strict);
         }
     }
     sum.cases++;
@@ -372,44 +377,39 @@ static void warm_up(void)
 
 int torture_run(const char *module, const struct test_case *cases, size_t count, int strict)
 {
-    const char *what = getenv("GYRE_TORTURE");
-    const char *only = getenv("GYRE_TORTURE_ONLY");
-
     tale = mmap(NULL, sizeof(*tale), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     output = memfd_create("torture-output", MFD_CLOEXEC);
+    torture_report = stdout;
+    place_share();
     if (tale == MAP_FAILED || output < 0) {
         abort();
     }
-    place_share();
-    if (getenv("GYRE_STRIKE") != NULL) { /* one of what this has told, for a debugger */
+    if (!strict) {
+        warm_up();
+    }
+    if (getenv("GYRE_STRIKE") != NULL) {            /* one of what this has told, for a debugger */
+        faults_strike_parse(getenv("GYRE_STRIKE")); /* from here on */
         for (size_t i = 0; i < count; i++) {
-            if (only == NULL || strstr(cases[i].name, only) != NULL) {
+            if (torture_is_asked(&cases[i])) {
                 cases[i].body();
                 place_clear();
             }
         }
         return 0;
     }
-    if (!strict) {
-        warm_up();
-    }
     for (size_t i = 0; i < count; i++) {
-        if (only == NULL || strstr(cases[i].name, only) != NULL) {
-            torture_one(&cases[i], what != NULL ? what : "all", strict);
+        if (torture_is_asked(&cases[i])) {
+            torture_one(&cases[i], strict);
         }
     }
-    printf("= %s: %llu cases, %llu injections (%llu passed, %llu ended early, %llu stalled), "
-           "%llu places left out, %llu defects\n",
-           module, (unsigned long long)sum.cases, (unsigned long long)sum.injections,
-           (unsigned long long)sum.passed, (unsigned long long)(sum.early - sum.stalls),
-           (unsigned long long)sum.stalls, (unsigned long long)sum.left_out,
-           (unsigned long long)sum.defects);
-    return sum.defects > 0;
+    return torture_summary(&sum, module);
 }
 
 /* ---- programs of the conformance suite ---- */
 
 int __real_test_main(const char *module, const struct test_case *cases, size_t count);
+void __real_test_skip(const char *why) __attribute__((noreturn));
+
 int __wrap_test_main(const char *module, const struct test_case *cases, size_t count);
 
 int __wrap_test_main(const char *module, const struct test_case *cases, size_t count)
@@ -420,4 +420,16 @@ int __wrap_test_main(const char *module, const struct test_case *cases, size_t c
         return __real_test_main(module, cases, count);
     }
     return torture_run(module, cases, count, 0);
+}
+
+/* The first run of a case finds out. */
+void __wrap_test_skip(const char *why) __attribute__((noreturn));
+
+void __wrap_test_skip(const char *why)
+{
+    if (tale == NULL) {
+        __real_test_skip(why);
+    }
+    snprintf(tale->skipped, sizeof(tale->skipped), "%s", why);
+    leave(EARLY);
 }

@@ -1,31 +1,41 @@
 #!/usr/bin/env python3
-"""Torture of everything (./dev torture): each program of the conformance suite, and the scenarios,
-on both drivers; see tests/faults/torture.c.
+"""Torture of everything (./dev torture), on both drivers: each program of the conformance suite in
+virtual time, on the simulated kernel (tests/faults/virtual.c); then each on the operating system, and
+the scenarios (tests/faults/torture.c).
 
-usage: torture.py [--ms N] [--jobs N] [--variant V] [--only SUBSTRING] DIRECTORY
+usage: torture.py [--sim | --real] [--ms N] [--jobs N] [--variant V] [--only SUBSTRING] [--stalls] DIRECTORY
 
-Prints a line for each program and variant, then the sum; defects in full, with what repeats them.
-The exit status says whether there were any.
+Prints a line for each program and variant, then the sums, and why cases were left out; defects in
+full, with what repeats them. The exit status says whether there were any.
 """
 import argparse
+import collections
 import concurrent.futures
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import time
 
 VARIANTS = ("uring", "epoll")
-SUMMARY = re.compile(r"^= \S+: (\d+) cases, (\d+) injections \((\d+) passed, (\d+) ended early, "
-                     r"(\d+) stalled\), (\d+) places left out, (\d+) defects$", re.MULTILINE)
-NAMES = ("cases", "injections", "passed", "ended early", "stalled", "places left out", "defects")
+KINDS = {"sim": ("virtual-",), "real": ("faulty-", "torture-")}
+TITLES = {"sim": "virtual time", "real": "operating system"}
+SUMMARY = re.compile(r"^= \S+: (\d+) cases, (\d+) left out, (\d+) injections \((\d+) passed, (\d+) ended "
+                     r"early, (\d+) stalled\), (\d+) places left out, (\d+) defects$", re.MULTILINE)
+NAMES = ("cases", "left out", "injections", "passed", "ended early", "stalled", "places left out",
+         "defects")
+LEFT_OUT = re.compile(r"^\S+: left out: (.*)$", re.MULTILINE)
+STALLED = re.compile(r"^stalled: .*$", re.MULTILINE)
 PROGRAM_S = 6 * 3600
 
 
-def torture(program, variant, budget_ms):
+def torture(program, variant, opts):
     """(numbers of the summary or None, all that was printed)"""
-    env = dict(os.environ, GYRE_TEST_VARIANT=variant, GYRE_TORTURE="all",
-               GYRE_TORTURE_MS=str(budget_ms))
+    env = dict(os.environ, GYRE_TEST_VARIANT=variant, GYRE_TORTURE=opts.what,
+               GYRE_TORTURE_MS=str(opts.ms))
+    if opts.stalls:
+        env["GYRE_TORTURE_STALLS"] = "1"
     done = subprocess.run([program], env=env, check=False, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PROGRAM_S)
     text = done.stdout.decode(errors="replace")
@@ -40,32 +50,50 @@ def describe(numbers):
     return ", ".join("%d %s" % pair for pair in zip(numbers, NAMES))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("directory", type=pathlib.Path)
-    parser.add_argument("--ms", type=int, default=20000, help="about so long for a case; 0: every place")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--variant", choices=VARIANTS, action="append")
-    parser.add_argument("--only", default="", help="programs whose names contain this")
-    opts = parser.parse_args()
+def torture_all(kind, opts):
+    """Whether all was well."""
     programs = sorted(path for path in opts.directory.iterdir()
-                      if path.name.startswith(("faulty-", "torture-")) and path.is_file()
+                      if path.name.startswith(KINDS[kind]) and path.is_file()
                       and os.access(path, os.X_OK) and opts.only in path.name)
-    sums, broken = [0] * len(NAMES), 0
+    began = time.monotonic()
+    sums, broken, reasons = [0] * len(NAMES), 0, collections.Counter()
     with concurrent.futures.ThreadPoolExecutor(opts.jobs) as pool:
-        runs = {pool.submit(torture, program, variant, opts.ms): (program.name, variant)
+        runs = {pool.submit(torture, program, variant, opts): (program.name, variant)
                 for program in programs for variant in opts.variant or VARIANTS}
         for run in concurrent.futures.as_completed(runs):
             numbers, text = run.result()
             name, variant = runs[run]
             if numbers is None or numbers[-1] > 0:
                 print(text)
+            elif opts.stalls:
+                print("\n".join(STALLED.findall(text)))
             print("%-26s %-5s %s" % (name, variant, describe(numbers) if numbers else "BROKEN"),
                   flush=True)
             broken += numbers is None
+            reasons.update(LEFT_OUT.findall(text))
             sums = [a + b for a, b in zip(sums, numbers or [0] * len(NAMES))]
-    print("all: %s, %d programs broken" % (describe(sums), broken))
-    return 1 if broken or sums[-1] or not sums[1] else 0
+    for reason, count in reasons.most_common():
+        print("%4d cases left out: %s" % (count, reason))
+    print("%s: %d runs, %s, %d programs broken, %d s" % (
+        TITLES[kind], len(runs), describe(sums), broken, time.monotonic() - began), flush=True)
+    return not broken and not sums[-1] and (sums[2] or not programs)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=pathlib.Path)
+    parser.add_argument("--ms", type=int, default=300, help="about so long for a case; 0: every place")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--variant", choices=VARIANTS, action="append")
+    parser.add_argument("--only", default="", help="programs whose names contain this")
+    parser.add_argument("--what", choices=("all", "memory", "calls"), default="all")
+    parser.add_argument("--stalls", action="store_true", help="name each case that waited for ever")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--sim", action="store_true", help="only in virtual time")
+    kind.add_argument("--real", action="store_true", help="only on the operating system")
+    opts = parser.parse_args()
+    kinds = ["sim"] if opts.sim else ["real"] if opts.real else ["sim", "real"]
+    return 0 if all([torture_all(kind, opts) for kind in kinds]) else 1
 
 
 sys.exit(main())

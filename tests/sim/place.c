@@ -6,6 +6,7 @@
 #include "place.h"
 
 #include "sim/files.h"
+#include "sim/place_world.h"
 #include "sim/thread.h"
 #include "sim/world.h"
 
@@ -14,6 +15,8 @@
 
 /* Cases may set timers that lie far ahead; one that hangs meets its real time limit. */
 #define END_NS (1000000 * GYRE_SEC)
+
+void (*place_failed)(const char *why);
 
 struct open_fd {
     int number;
@@ -183,6 +186,9 @@ static int run_world(struct gyre_sim *sim, int (*program)(void *), void *context
     if (rc < 0) {
         const char *failure = gyre_sim_failure(sim);
 
+        if (place_failed != NULL && failure != NULL) {
+            place_failed(failure);
+        }
         fprintf(stderr, "the simulation failed: %s\n",
                 failure != NULL ? failure : gyre_error_name(rc));
     }
