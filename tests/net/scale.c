@@ -258,10 +258,11 @@ static void small_pool_serves_many_flooding_peers(void)
 
             if (sent[i] < EACH) {
                 wire_fill(data, sizeof data, WIRE_STREAM(i) + sent[i]);
-                const ssize_t got = send(all[i].peer, data, sizeof data, MSG_DONTWAIT);
+                const ssize_t got =
+                    send(all[i].peer, data, sizeof data, MSG_DONTWAIT | MSG_NOSIGNAL);
                 sent[i] += got > 0 ? (uint64_t)got : 0;
             }
-            left += all[i].talk.received < EACH;
+            left += all[i].talk.received < EACH && all[i].talk.count[TALK_CLOSE] == 0;
         }
         trial_turns(loop, 1);
         if (round == 100) {
