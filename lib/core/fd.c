@@ -147,12 +147,14 @@ void gyre__fd_learn_type(struct gyre_fd *fd)
 int gyre__fd_note_empty(struct gyre_op *op)
 {
     const uint8_t direction = gyre__kind_of(op)->direction;
+    const uint8_t near = GYRE__READY_END | GYRE__READY_ASKED;
+    struct gyre_fd *fd = op->fd;
 
     op->loop->stats.eagains++;
-    if (direction == GYRE__DIR_IN && (op->fd->ready & GYRE__READY_END)) {
-        op->fd->ready &= (uint8_t)~GYRE__READY_END;
+    if (direction == GYRE__DIR_IN && (fd->ready & near) == GYRE__READY_END) {
+        fd->ready |= GYRE__READY_ASKED; /* the end stays: it may be behind what comes now */
         return 1;
     }
-    op->fd->ready &= (uint8_t)~direction;
+    fd->ready &= (uint8_t) ~(direction == GYRE__DIR_IN ? direction | near : direction);
     return 0;
 }

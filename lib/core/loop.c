@@ -466,6 +466,22 @@ static int run(struct gyre_loop *loop, enum gyre_run_mode mode)
     return rc < 0 ? rc : gyre_loop_alive(loop) > 0;
 }
 
+/* Inside another event loop: between two runs the loop is asleep: posts must write, deadlines must make timer_fd
+ * readable. */
+static void settle(struct gyre_loop *loop)
+{
+    const int idle = !has_work(loop) && !loop->backend->peek(loop);
+    const uint64_t first = fall_asleep(loop, idle ? gyre__wheel_next(&loop->wheel) : 0);
+    const uint64_t next = first == 0 ? 1 : first; /* 0 would disarm */
+    const struct itimerspec when = {
+        .it_value.tv_sec = next == UINT64_MAX ? 0 : (time_t)(next / GYRE_SEC),
+        .it_value.tv_nsec = next == UINT64_MAX ? 0 : (long)(next % GYRE_SEC),
+    };
+
+    gyre__sys_timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+    loop->stats.syscalls++;
+}
+
 static int check_run(const struct gyre_loop *loop)
 {
     const int rc = loop == NULL ? -EINVAL : gyre__loop_check(loop);
@@ -488,6 +504,9 @@ int gyre_loop_run(struct gyre_loop *loop, enum gyre_run_mode mode)
     }
     loop->running = 1;
     rc = run(loop, mode);
+    if (loop->outer_fd >= 0) {
+        settle(loop);
+    }
     loop->running = 0;
     return rc;
 }
@@ -612,22 +631,6 @@ int gyre_loop_fd(struct gyre_loop *loop)
         rc = make_outer(loop);
     }
     return rc < 0 ? rc : loop->outer_fd;
-}
-
-/* Between dispatches the loop is asleep: posts must write, deadlines must make timer_fd
- * readable. */
-static void settle(struct gyre_loop *loop)
-{
-    const int idle = !has_work(loop) && !loop->backend->peek(loop);
-    const uint64_t first = fall_asleep(loop, idle ? gyre__wheel_next(&loop->wheel) : 0);
-    const uint64_t next = first == 0 ? 1 : first; /* 0 would disarm */
-    const struct itimerspec when = {
-        .it_value.tv_sec = next == UINT64_MAX ? 0 : (time_t)(next / GYRE_SEC),
-        .it_value.tv_nsec = next == UINT64_MAX ? 0 : (long)(next % GYRE_SEC),
-    };
-
-    gyre__sys_timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
-    loop->stats.syscalls++;
 }
 
 /* Wakes from here on are for posts that the coming turn may not see. */

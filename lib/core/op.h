@@ -54,7 +54,8 @@ enum gyre__fd_state { GYRE__FD_NONE = 0, GYRE__FD_OPEN = 0x51, GYRE__FD_CLOSING,
 #define GYRE__FD_HOLDS (1u << 2) /* an operation is HELD until less is retained */
 
 /* gyre_fd.ready: directions as enum gyre__direction, and: */
-#define GYRE__READY_END (1u << 2) /* an end, error or mark is near: a short read is not the last */
+#define GYRE__READY_END   (1u << 2) /* an end, error or mark is near: a short read is not the last */
+#define GYRE__READY_ASKED (1u << 3) /* asked again beside it, and nothing has come since */
 
 /* For each state, the states that may follow it; the rest is a bug. See op.c. */
 extern const uint8_t gyre__op_may_follow[GYRE__OP_STATE_COUNT];
@@ -240,6 +241,7 @@ GYRE__RARE int gyre__fd_note_empty(struct gyre_op *op);
  * data is near (epoll(7)). A Unix stream also stops short behind a message with descriptors. */
 static inline void gyre__fd_note_received(struct gyre_fd *fd, size_t room, size_t got)
 {
+    fd->ready &= (uint8_t)~GYRE__READY_ASKED;
     if (got < room && !(fd->ready & GYRE__READY_END)) {
         fd->ready &= (uint8_t)~GYRE__DIR_IN;
     }

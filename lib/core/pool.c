@@ -276,6 +276,16 @@ static void drop_block(struct gyre__pool *pool)
     gyre__sys_madvise(gyre__pool_at(pool, last, 0), pool->block_len, MADV_DONTNEED);
 }
 
+/* Give up the block that is filled bit by bit, if it is the last one and empty: it would keep all
+ * those before it in use. */
+static void leave_last(struct gyre__pool *pool)
+{
+    if (pool->current == pool->total - 1 && pool->table[pool->current].leases == 0) {
+        gyre__pool_chunk_done(pool, pool->current);
+        pool->current = GYRE__BLOCK_NONE;
+    }
+}
+
 void gyre__pool_rest(struct gyre__pool *pool)
 {
     if (pool->total == pool->min || pool->count[GYRE__BLOCK_FREE] * 2 < pool->total) {
@@ -284,6 +294,7 @@ void gyre__pool_rest(struct gyre__pool *pool)
     }
     if (++pool->spare_turns >= SPARE_TURNS) {
         pool->spare_turns = 0;
+        leave_last(pool);
         drop_block(pool);
     }
 }

@@ -17,6 +17,9 @@
  * thread is between two stores, so the loop gives it a moment; but it may have been stopped there,
  * and a loop does not spin: it sleeps for a short while, and looks again.
  *
+ * A thread that claimed and found ASLEEP is the one that wakes the loop. If it is stopped before it
+ * has done so, the posts behind it wait for it, as they would for its cell.
+ *
  * Beside it, returns: what the loop gave to another thread and gets back. The giver cannot be told
  * that the queue is full, and need not be: each return brings its own link, so they are a stack
  * without limit, which the loop takes whole and turns round. Here the store (of the stack) and the

@@ -296,6 +296,7 @@ static int dgram_will_be_told(const struct gyre_dgram *dgram)
 void gyre__dgram_receive(struct gyre_dgram *dgram)
 {
     const uint64_t before = dgram->stats.received;
+    const int told = dgram->readable; /* else this is no event's batch */
 
     if (dgram->troubled) {
         dgram->troubled = gyre__dgram_take_errors(dgram) == ERRORS_PER_TURN;
@@ -307,7 +308,9 @@ void gyre__dgram_receive(struct gyre_dgram *dgram)
     if (!gyre__dgram_is_open(dgram)) {
         return;
     }
-    dgram_note_batch(dgram, dgram->stats.received - before);
+    if (told) {
+        dgram_note_batch(dgram, dgram->stats.received - before);
+    }
     if (dgram_will_be_told(dgram)) {
         dgram->readable = 0;
     }

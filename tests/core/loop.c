@@ -963,6 +963,37 @@ static void embedded_idle_loop_is_quiet(void)
 }
 
 /* L13: a deadline that gets nearer must wake the foreign loop sooner, one that is gone not at all. */
+static void note_post(struct gyre_loop *loop, void *data)
+{
+    (void)loop;
+    *(int *)data = 1;
+}
+
+/* Between dispatches somebody runs it: afterwards posts and deadlines wake the outer loop as before. */
+static void embedded_loop_that_was_run_is_woken_by_posts(void)
+{
+    struct gyre_loop *loop = test_loop();
+    struct embedding embedding;
+    struct ticker ticker;
+    int ran = 0;
+
+    embed(&embedding, loop);
+    assert_int_equal(gyre_loop_run(loop, GYRE_RUN_NOWAIT), 0);
+    assert_int_equal(gyre_loop_post(loop, note_post, &ran), 0);
+    assert_int_equal(readable_within(embedding.fd, 5000), 1);
+    embed_turn(&embedding);
+    assert_int_equal(ran, 1);
+    ticker_init(&ticker, loop);
+    assert_int_equal(gyre_timer_start(&ticker.timer, GYRE_MSEC), 0);
+    assert_int_equal(gyre_loop_run(loop, GYRE_RUN_NOWAIT), 1);
+    assert_int_equal(readable_within(embedding.fd, 5000), 1);
+    while (ticker.ticks == 0) {
+        embed_turn(&embedding);
+    }
+    close(embedding.epoll);
+    test_loop_end(loop);
+}
+
 static void embedded_loop_follows_the_nearest_deadline(void)
 {
     struct gyre_loop *loop = test_loop();
@@ -1437,6 +1468,8 @@ static const struct test_case cases[] = {
     {"embedded_loop_drives_timers_and_operations", embedded_loop_drives_timers_and_operations, 0},
     {"embedded_loop_runs_posts_of_threads", embedded_loop_runs_posts_of_threads, 0},
     {"embedded_idle_loop_is_quiet", embedded_idle_loop_is_quiet, 0},
+    {"embedded_loop_that_was_run_is_woken_by_posts", embedded_loop_that_was_run_is_woken_by_posts,
+     0},
     {"embedded_loop_follows_the_nearest_deadline", embedded_loop_follows_the_nearest_deadline, 0},
     {"signal_storm_is_not_noticed", signal_storm_is_not_noticed, 0},
     {"now_is_read_once_per_turn", now_is_read_once_per_turn, 0},

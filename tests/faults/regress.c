@@ -110,6 +110,29 @@ static void receive_turned_away_at_urgent_data_goes_on(void)
     line_close(&line);
 }
 
+/* The end that is near when it is turned away is not forgotten. */
+static void end_behind_urgent_data_turned_away_at_is_told(void)
+{
+    struct trial trial;
+    struct line line;
+
+    if (test_variant_uring()) {
+        test_skip("a receive by recv(2)");
+    }
+    line_open(&line, test_tcp_pair);
+    wire_send_stream(line.peer, 100, 0);
+    assert_int_equal(send(line.peer, "!", 1, MSG_OOB | MSG_NOSIGNAL), 1);
+    wire_send_stream(line.peer, 100, 100);
+    assert_int_equal(shutdown(line.peer, SHUT_WR), 0);
+    trial_init(&trial, NULL, NULL);
+    faults_strike(FAULTS_CALL_recv, EAGAIN, 2);
+    assert_int_equal(gyre_op_recv_lease(&trial.op, &line.fd, GYRE_MULTISHOT), 0);
+    assert_int_equal(trial_end(line.loop, &trial), 0);
+    assert_int_equal(trial.bytes, 200);
+    assert_true(faults_strike_done());
+    line_close(&line);
+}
+
 /* ---- wake-ups ---- */
 
 static int posted;
@@ -304,6 +327,7 @@ int main(void)
         TEST_CASE(accept_cancelled_with_a_number_of_nothing_delivers_none),
         TEST_CASE(reset_behind_data_that_is_seen_late_ends_the_stream),
         TEST_CASE(receive_turned_away_at_urgent_data_goes_on),
+        TEST_CASE(end_behind_urgent_data_turned_away_at_is_told),
         TEST_CASE(loop_without_memory_to_wait_for_wakes_tries_again),
         TEST_CASE(embedded_loop_asks_again_for_a_lost_cancel),
         TEST_CASE(signal_read_that_is_interrupted_is_made_again),

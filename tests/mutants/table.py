@@ -289,7 +289,7 @@ EPOLL = [
         "room-never-told",
         "a datagram socket whose send buffer was full is not registered to be told of room",
         "await_first_edge",
-        "op->fd->flags & GYRE__FD_REGISTERED ? control(op->fd, EPOLL_CTL_MOD)",
+        "before & GYRE__FD_REGISTERED ? control(op->fd, EPOLL_CTL_MOD)",
         "op->fd->flags & GYRE__FD_REGISTERED ? 0",
         "net-dgram_send-epoll"),
     mutant(

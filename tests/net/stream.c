@@ -559,7 +559,7 @@ static void flooding_peer_does_not_starve_the_others(void)
         ssize_t got;
         int turns = 0;
 
-        while ((got = send(clients[0], flood, sizeof flood, MSG_DONTWAIT)) > 0) {
+        while ((got = send(clients[0], flood, sizeof flood, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0) {
             sent += (uint64_t)got;
         }
         for (int i = 1; i < 5; i++) {

@@ -647,6 +647,37 @@ static void pool_that_has_grown_shrinks_when_it_is_idle(void)
     test_loop_end(loop);
 }
 
+/* The block that small data was being put into when the load ended kept all before it. */
+static void pool_shrinks_past_the_block_filled_last(void)
+{
+    enum { BLOCKS = 16, SOON = 2 * TINY_POOL / TINY_BLOCK, PIECE = 1500 };
+    struct gyre_loop_options options = test_options();
+    struct keeper *keeper;
+    uint32_t seed = 23;
+    size_t sent = 0;
+
+    options.pool_min = TINY_POOL;
+    options.pool_max = BLOCKS * TINY_BLOCK;
+    options.pool_block = TINY_BLOCK;
+    options.pool_quota = (size_t)1 << 30;
+    struct gyre_loop *loop = test_loop_with(&options);
+    keeper = keeper_open(loop, 0);
+    while (trial_pool(loop).total < BLOCKS) {
+        sent += flood(keeper->peer, keeper->base + sent, PIECE);
+        keeper_wait(keeper, sent);
+    }
+    keeper->keep = 0;
+    keeper_release_all(keeper, &seed);
+    for (int i = 0; i < 40 && trial_pool(loop).total > SOON; i++) {
+        sent += flood(keeper->peer, keeper->base + sent, 10);
+        keeper_wait(keeper, sent);
+        trial_turns(loop, 2 * 4096);
+    }
+    assert_true(trial_pool(loop).total <= SOON);
+    keeper_close(keeper);
+    test_loop_end(loop);
+}
+
 int main(void)
 {
     static const struct test_case cases[] = {
@@ -669,6 +700,7 @@ int main(void)
         TEST_CASE(pool_small_leases_are_copied_out_while_it_is_short),
         TEST_CASE(pool_grows_to_its_maximum_and_not_beyond),
         TEST_CASE(pool_that_has_grown_shrinks_when_it_is_idle),
+        TEST_CASE(pool_shrinks_past_the_block_filled_last),
     };
 
     return test_main("ops-pool", cases, TEST_COUNT(cases));

@@ -146,14 +146,16 @@ static int lacks_room_events(const struct gyre_op *op)
 /* Wait for an edge. Called from arm() and resume(), so a failure is a result for later. */
 static void await_first_edge(struct gyre_op *op)
 {
+    const uint16_t before = op->fd->flags;
     int rc;
 
     if (waits_for_room(op)) {
         op->fd->flags &= (uint16_t)~GYRE__FD_NO_ROOM_EVENTS;
     }
     /* If there is room by now, a change of the registration tells. */
-    rc = op->fd->flags & GYRE__FD_REGISTERED ? control(op->fd, EPOLL_CTL_MOD) : register_fd(op->fd);
+    rc = before & GYRE__FD_REGISTERED ? control(op->fd, EPOLL_CTL_MOD) : register_fd(op->fd);
     if (rc < 0) {
+        op->fd->flags |= before & GYRE__FD_NO_ROOM_EVENTS;
         gyre__op_ready(op, gyre__op_outcome(op, rc));
     } else if (op->fd->flags & GYRE__FD_PLAIN) {
         gyre__op_try_later(op);
