@@ -1,7 +1,8 @@
 /*
  * Timers: one callback at or after a moment of CLOCK_MONOTONIC. A timer lives in the caller's
  * struct; start, restart and stop are O(1) and allocate nothing. All timers of a loop share one
- * wait deadline: there is no kernel timer per timer.
+ * wait deadline: there is no kernel timer per timer. On a loop that sleeps they are late by up to the
+ * thread's timer slack, 50 us by default (prctl(2), PR_SET_TIMERSLACK; see docs/timers.md).
  */
 #ifndef GYRE_TIMER_H
 #define GYRE_TIMER_H
