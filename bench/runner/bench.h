@@ -36,7 +36,7 @@
 
 #define BENCH_ROUNDS_MAX     100u
 #define BENCH_FILTERS_MAX    16u
-#define BENCH_PARAMETERS_MAX 4
+#define BENCH_PARAMETERS_MAX 5
 #define BENCH_SUITES_MAX     16
 #define BENCH_DIRS_MAX       16
 

@@ -1,6 +1,7 @@
 /*
  * The latency suite: an open loop at shares of what each server takes at most, and one connection:
- * ping-pong as fast as it goes, and a message every 500 us.
+ * ping-pong as fast as it goes, ping-pong of two ends that wait in the same way, and a message every
+ * 500 us.
  *
  * Each measurement finds the saturation of its own server first, so that 75 % is 75 % of what this
  * server can do at this hour. Latency counts from the moment a message was due.
@@ -9,7 +10,8 @@
  * server has nothing to do for a few microseconds only, while the load sends; a virtual CPU hardly
  * falls asleep in that time (a host may poll for 200 us before it really stops one), and both sides'
  * way through TCP is most of what is measured. With 500 us between messages it does fall asleep: that
- * is what busy polling is for.
+ * is what busy polling is for. And where both ends are servers, both sleep or both poll: in the cell
+ * "both-ends" the load sleeps, too, but opposite a server that does not.
  */
 #include "../runner/measure.h"
 #include "suites.h"
@@ -32,9 +34,13 @@ static const struct contender contenders[] = {
 
 /* percent and rate 0: ping-pong, a closed loop. */
 static const struct cell cells[] = {
-    {"ping-pong", IN_ALL, {64, 1, 0}}, {"paced", IN_ALL, {64, 1, 0, 2000}},
-    {"25", IN_FULL, {64, 64, 25}},     {"50", IN_NORMAL | IN_FULL, {64, 64, 50}},
-    {"75", IN_ALL, {64, 64, 75}},      {"90", IN_FULL, {64, 64, 90}},
+    {"ping-pong", IN_ALL, {64, 1, 0}},
+    {"both-ends", IN_ALL, {64, 1, 0, 0, 1}},
+    {"paced", IN_ALL, {64, 1, 0, 2000}},
+    {"25", IN_FULL, {64, 64, 25}},
+    {"50", IN_NORMAL | IN_FULL, {64, 64, 50}},
+    {"75", IN_ALL, {64, 64, 75}},
+    {"90", IN_FULL, {64, 64, 90}},
 };
 
 static const struct figure figures[] = {
@@ -62,6 +68,8 @@ static const struct chart charts[] = {
     {CHART_PERCENTILES, "Latency at 90 % of saturation", "latency_", NULL, "90", "us", false, true},
     {CHART_PERCENTILES, "Ping-pong on one connection", "latency_", NULL, "ping-pong", "us", false,
      true},
+    {CHART_PERCENTILES, "Ping-pong, the load waits as the server does", "latency_", NULL,
+     "both-ends", "us", false, true},
     {CHART_PERCENTILES, "One connection, a message every 500 us", "latency_", NULL, "paced", "us",
      false, true},
     {CHART_LINES, "99th percentile by load", "latency_p99_ns", "percent", "size=64 connections=64",
@@ -73,10 +81,27 @@ static const struct chart charts[] = {
 /* A load that is busy all the time has a queue of its own, and that would be in the figures. */
 #define LOAD_BUSY_MAX        0.97
 
+static bool is_busy_polling(const struct contender *contender)
+{
+    return strstr(contender->name, "-busy") != NULL;
+}
+
 /* Busy polling is for one connection, and a fair comparison only there. */
 static bool takes_part(const struct cell *cell, const struct contender *contender)
 {
-    return cell->parameters[2] == 0 || strstr(contender->name, "-busy") == NULL;
+    return cell->parameters[2] == 0 || !is_busy_polling(contender);
+}
+
+/* The options of the load in this cell. */
+static struct bench_options load_options(const struct bench_options *options,
+                                         const struct sample *sample)
+{
+    struct bench_options chosen = *options;
+
+    if (sample_parameter(sample, "alike") != 0 && !is_busy_polling(sample->contender)) {
+        chosen.spin = false;
+    }
+    return chosen;
 }
 
 static void take_figures(const struct bench_options *options, struct sample *sample,
@@ -119,6 +144,7 @@ static void measure(const struct bench_options *options, const struct settings *
     const uint32_t percent = sample_parameter(sample, "percent");
     const uint32_t rate = sample_parameter(sample, "rate");
     const bool open = percent > 0 || rate > 0;
+    const struct bench_options loads = load_options(options, sample);
     struct command command;
     struct server server;
 
@@ -130,7 +156,7 @@ static void measure(const struct bench_options *options, const struct settings *
         server_start(&server, options, sample, &command, sample->contender->expect) < 0) {
         return;
     }
-    if (load_command(&command, options, settings, sample, &server, "gyre-load") == 0) {
+    if (load_command(&command, &loads, settings, sample, &server, "gyre-load") == 0) {
         command_add(&command, "--cc");
         command_add(&command, options->congestion);
         command_add_number(&command, "--size", sample_parameter(sample, "size"));
@@ -164,7 +190,7 @@ const struct suite suite_latency = {
     .name = "latency",
     .title = "an open loop below saturation, and ping-pong",
     .operation = "message",
-    .parameters = {"size", "connections", "percent", "rate"},
+    .parameters = {"size", "connections", "percent", "rate", "alike"},
     .contenders = contenders,
     .contender_count = SUITES_COUNT(contenders),
     .cells = cells,
@@ -177,8 +203,8 @@ const struct suite suite_latency = {
     .notes =
         "percent: of the rate that would keep the same server's CPU busy, found just before. "
         "rate: messages a second on one connection. Both 0: ping-pong, service time of a closed "
-        "loop. The load spins everywhere. -busy: the loop looks for work for a millisecond before "
-        "sleeps.",
+        "loop. The load spins, but alike: there it sleeps with the servers that sleep. -busy: the "
+        "loop looks for work for a millisecond before it sleeps.",
     .settings = {{5, 100, 400}, {7, 100, 600}, {7, 60, 500}},
     .takes_part = takes_part,
     .estimate_ms = estimate_ms,
