@@ -379,3 +379,30 @@ void server_figures(const struct bench_options *options, struct sample *sample, 
         }
     }
 }
+
+const json_t *server_under_load(const struct bench_options *options,
+                                const struct settings *settings, struct sample *sample,
+                                const struct command *server_command, const struct load_plan *plan)
+{
+    struct command command;
+    struct server server;
+    json_t *load = NULL;
+
+    if (server_start(&server, options, sample, server_command, sample->contender->expect) < 0) {
+        return NULL;
+    }
+    if (load_command(&command, options, settings, sample, &server, plan->program) == 0) {
+        if (plan->is_tcp) {
+            command_add(&command, "--cc");
+            command_add(&command, options->congestion);
+        }
+        for (size_t i = 0; i < 4 && plan->options[i].option != NULL; i++) {
+            command_add_number(&command, plan->options[i].option,
+                               sample_parameter(sample, plan->options[i].parameter));
+        }
+        load = load_run(options, settings, sample, &command);
+        sample_detail(sample, "load", load);
+    }
+    server_stop(&server, sample);
+    return load;
+}

@@ -130,6 +130,24 @@ json_t *program_run(struct sample *sample, const struct command *command, int cp
 json_t *load_run(const struct bench_options *options, const struct settings *settings,
                  struct sample *sample, const struct command *command);
 
+/* A load, and how the cell's parameters are its options. */
+struct load_plan {
+    const char *program;
+    bool is_tcp; /* it takes the congestion control */
+    struct {
+        const char *option;
+        const char *parameter;
+    } options[4];
+};
+
+/**
+ * server_under_load() - start the server of a command line, run the load against it, stop it.
+ * Returns: what the load said, which the sample keeps as its detail; NULL after sample_fail().
+ */
+const json_t *server_under_load(const struct bench_options *options,
+                                const struct settings *settings, struct sample *sample,
+                                const struct command *server_command, const struct load_plan *plan);
+
 /**
  * server_figures() - what every load reports of a server: busy shares, delay. A load that was starved
  * is no number.

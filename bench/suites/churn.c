@@ -50,27 +50,18 @@ static void take_figures(const struct bench_options *options, struct sample *sam
     server_figures(options, sample, load);
 }
 
+static const struct load_plan load_plan = {
+    "gyre-churn", true, {{"--size", "size"}, {"--connections", "at_a_time"}}};
+
 static void measure(const struct bench_options *options, const struct settings *settings,
                     struct sample *sample)
 {
     struct command command;
-    struct server server;
 
-    if (command_contender(&command, options, sample) < 0 ||
-        server_start(&server, options, sample, &command, sample->contender->expect) < 0) {
-        return;
+    if (command_contender(&command, options, sample) == 0) {
+        take_figures(options, sample,
+                     server_under_load(options, settings, sample, &command, &load_plan));
     }
-    if (load_command(&command, options, settings, sample, &server, "gyre-churn") == 0) {
-        command_add(&command, "--cc");
-        command_add(&command, options->congestion);
-        command_add_number(&command, "--size", sample_parameter(sample, "size"));
-        command_add_number(&command, "--connections", sample_parameter(sample, "at_a_time"));
-        json_t *load = load_run(options, settings, sample, &command);
-
-        take_figures(options, sample, load);
-        sample_detail(sample, "load", load);
-    }
-    server_stop(&server, sample);
 }
 
 static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,

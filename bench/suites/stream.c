@@ -66,34 +66,23 @@ static void take_figures(const struct bench_options *options, struct sample *sam
     server_figures(options, sample, load);
 }
 
+static const struct load_plan load_plan = {
+    "gyre-load",
+    true,
+    {{"--size", "receive"}, {"--reply-size", "reply"}, {"--connections", "connections"}}};
+
 static void measure(const struct bench_options *options, const struct settings *settings,
                     struct sample *sample)
 {
-    const uint32_t receive = sample_parameter(sample, "receive");
-    const uint32_t reply = sample_parameter(sample, "reply");
     struct command command;
-    struct server server;
 
     if (command_contender(&command, options, sample) < 0) {
         return;
     }
-    command_add_number(&command, "--receive", receive);
-    command_add_number(&command, "--reply", reply);
-    if (server_start(&server, options, sample, &command, sample->contender->expect) < 0) {
-        return;
-    }
-    if (load_command(&command, options, settings, sample, &server, "gyre-load") == 0) {
-        command_add(&command, "--cc");
-        command_add(&command, options->congestion);
-        command_add_number(&command, "--size", receive);
-        command_add_number(&command, "--reply-size", reply);
-        command_add_number(&command, "--connections", sample_parameter(sample, "connections"));
-        json_t *load = load_run(options, settings, sample, &command);
-
-        take_figures(options, sample, load);
-        sample_detail(sample, "load", load);
-    }
-    server_stop(&server, sample);
+    command_add_number(&command, "--receive", sample_parameter(sample, "receive"));
+    command_add_number(&command, "--reply", sample_parameter(sample, "reply"));
+    take_figures(options, sample,
+                 server_under_load(options, settings, sample, &command, &load_plan));
 }
 
 static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,

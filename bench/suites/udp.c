@@ -55,30 +55,21 @@ static void take_figures(const struct bench_options *options, struct sample *sam
     server_figures(options, sample, load);
 }
 
+static const struct load_plan load_plan = {
+    "gyre-udp-load", false, {{"--size", "size"}, {"--connections", "flows"}, {"--depth", "depth"}}};
+
 static void measure(const struct bench_options *options, const struct settings *settings,
                     struct sample *sample)
 {
     struct command command;
-    struct server server;
 
     if (command_init(&command, options, sample, sample->contender->program) < 0) {
         return;
     }
     command_add_number(&command, "--port", 0);
     command_add_all(&command, sample->contender->arguments);
-    if (server_start(&server, options, sample, &command, sample->contender->expect) < 0) {
-        return;
-    }
-    if (load_command(&command, options, settings, sample, &server, "gyre-udp-load") == 0) {
-        command_add_number(&command, "--size", sample_parameter(sample, "size"));
-        command_add_number(&command, "--connections", sample_parameter(sample, "flows"));
-        command_add_number(&command, "--depth", sample_parameter(sample, "depth"));
-        json_t *load = load_run(options, settings, sample, &command);
-
-        take_figures(options, sample, load);
-        sample_detail(sample, "load", load);
-    }
-    server_stop(&server, sample);
+    take_figures(options, sample,
+                 server_under_load(options, settings, sample, &command, &load_plan));
 }
 
 static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
