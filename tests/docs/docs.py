@@ -22,7 +22,9 @@
       Source: docs/...       the page exists
 
 Other blocks (shell, text) are not run. Results are TAP lines. docs.py --root DIR [--no-code] checks
-another tree; selftest.py uses that.
+another tree; selftest.py uses that. With --update it writes what the programs print into the blocks
+instead, as after a change that moves what a seed of the simulation does: look at the difference then,
+since the text around a block may speak of it.
 """
 
 import argparse
@@ -181,21 +183,30 @@ def run(program, status, **variables):
         return problem
 
 
-def check_session(program, arguments, wanted):
-    """Run a program as a page shows it. Returns the list of problems."""
+def session_output(program, arguments, shown):
+    """Run a program as a page shows it. Returns what the page has to show, or None if it hangs."""
     try:
         result = subprocess.run([str(program), *arguments], stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
                                 timeout=LIMIT_SECONDS, preexec_fn=die_with_parent,
                                 env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))
     except subprocess.TimeoutExpired:
-        return ["still running after %d seconds" % LIMIT_SECONDS]
+        return None
     printed = result.stdout.decode(errors="replace").splitlines()
-    shown = wanted.splitlines()
-    if shown[:1] == ["..."]:
-        shown = shown[1:]
-        printed = printed[-len(shown):]
-    return [] if printed == shown else ["it prints:", *printed[:40]]
+    lines = shown.splitlines()
+    if lines[:1] == ["..."] and len(printed) >= len(lines):
+        printed = ["...", *printed[1 - len(lines):]]
+    return "".join(line + "\n" for line in printed)
+
+
+def check_session(program, arguments, block, update):
+    """Compare what a page shows with what is printed. Returns the problems, and what to show."""
+    printed = session_output(program, arguments, block)
+    if printed is None:
+        return ["still running after %d seconds" % LIMIT_SECONDS], block
+    if printed == block or update:
+        return [], printed
+    return ["it prints:", *printed.splitlines()[:40]], block
 
 
 def check_block(library, scratch, text, status):
@@ -221,20 +232,24 @@ def check_block(library, scratch, text, status):
     return found
 
 
-def check_page_code(tap, library, page, root, programs):
+def check_page_code(tap, library, page, opts, programs):
     text = read(page)
+    updated = text
     with tempfile.TemporaryDirectory() as top:
         before = None  # the program that was compiled last
         for match in FENCE.finditer(text):
             code = match.group(4)
-            name = "%s:%d " % (page.relative_to(root), text.count("\n", 0, match.start()) + 1)
+            name = "%s:%d " % (page.relative_to(opts.root), text.count("\n", 0, match.start()) + 1)
             session = SESSION.match(code) if match.group(3) == "" else None
             if session is not None:
                 show = before if session[1].startswith("./") else programs.get(session[1])
-                tap.case(name + "prints",
-                         check_session(show, shlex.split(session[2]), code[session.end():])
-                         if show is not None else [], "" if show is not None else
-                         "%s is not built" % session[1])
+                if show is None:
+                    tap.case(name + "prints", [], "%s is not built" % session[1])
+                    continue
+                old = code[session.end():]
+                found, new = check_session(show, shlex.split(session[2]), old, opts.update)
+                tap.case(name + "prints", found)
+                updated = updated.replace(session[0] + old, session[0] + new)
             if match.group(3) != "c":
                 continue
             what = "runs" if re.search(r"\bint main\(", code) else "compiles"
@@ -246,13 +261,14 @@ def check_page_code(tap, library, page, root, programs):
             tap.case(name + what, check_block(library, scratch, code,
                                               int(status.group(1)) if status else 0))
             before = scratch / "block" if what == "runs" else before
+    if updated != text:
+        page.write_text(updated, encoding="utf-8")
 
 
 def check_code(tap, opts):
     library = Library(opts)
     for page in pages(opts.root):
-        check_page_code(tap, library, page, opts.root,
-                        {path.name: path for path in opts.program})
+        check_page_code(tap, library, page, opts, {path.name: path for path in opts.program})
 
 
 # ---- links and names ----
@@ -349,6 +365,7 @@ def main():
                         help="one that pages show being run")
     parser.add_argument("--sanitize", default="none", help="what the library was built with")
     parser.add_argument("--no-code", action="store_true")
+    parser.add_argument("--update", action="store_true", help="write what programs print")
     opts = parser.parse_args()
     opts.root = opts.root.resolve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

@@ -109,16 +109,26 @@ def write_tree(root, changes):
         path.write_text(text, encoding="utf-8")
 
 
-def judge(root, compiler):
+def judge(root, compiler, *more):
     archive = root / "libempty.a"
     subprocess.run(["ar", "rc", str(archive)], check=True)
     result = subprocess.run(
         [sys.executable, str(SCRIPT), "--root", str(root), "--cc", compiler,
-         "--library", str(archive), "--sim-library", str(archive)],
+         "--library", str(archive), "--sim-library", str(archive), *more],
         capture_output=True, text=True, check=False, env=dict(os.environ))
     if result.returncode != 0:
         sys.exit("docs.py broke:\n%s%s" % (result.stdout, result.stderr))
     return [line for line in result.stdout.split("\n") if line.startswith(("not ok", "#"))]
+
+
+def updates(compiler, wrong, right):
+    """Whether --update makes of one page the other, and finds nothing wrong with it then."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = pathlib.Path(scratch).resolve()
+        write_tree(root, {"docs/a.md": SESSION % wrong})
+        judge(root, compiler, "--update")
+        return (root / "docs/a.md").read_text(encoding="utf-8") == SESSION % right and not judge(
+            root, compiler)
 
 
 def main():
@@ -136,6 +146,13 @@ def main():
         if not found:
             wrong += 1
             print("  expected %r\n  said:\n    %s" % (expected or "nothing", "\n    ".join(said)))
+    for shown in ("three\n", "one\n", "one\ntwo\n"):
+        if not updates(opts.cc, shown, "one\ntwo\n"):
+            wrong += 1
+            print("update of %r: NOT DONE" % shown)
+    if not updates(opts.cc, "...\none\n", "...\ntwo\n"):
+        wrong += 1
+        print("update of an end: NOT DONE")
     sys.exit(1 if wrong else 0)
 
 
