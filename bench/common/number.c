@@ -23,3 +23,13 @@ bool number_parse(const char *text, long min, long max, long *out_value)
     *out_value = value;
     return true;
 }
+
+long number_argument(const char *text, long min, long max, struct argp_state *state)
+{
+    long value = 0;
+
+    if (!number_parse(text, min, max, &value)) {
+        argp_error(state, "'%s' is not a number in %ld..%ld", text, min, max);
+    }
+    return value;
+}

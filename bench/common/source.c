@@ -39,35 +39,25 @@ static const struct argp_option option_table[] = {
     {0},
 };
 
-static long parse_number(const char *text, long min, long max, struct argp_state *state)
-{
-    long value = 0;
-
-    if (!number_parse(text, min, max, &value)) {
-        argp_error(state, "'%s' is not a number in %ld..%ld", text, min, max);
-    }
-    return value;
-}
-
 static error_t parse_times(int key, char *text, struct argp_state *state)
 {
     struct source_options *options = state->input;
 
     switch (key) {
     case KEY_WARMUP:
-        options->warmup_ms = (uint32_t)parse_number(text, 0, 600000, state);
+        options->warmup_ms = (uint32_t)number_argument(text, 0, 600000, state);
         return 0;
     case KEY_DURATION:
-        options->duration_ms = (uint32_t)parse_number(text, 1, 600000, state);
+        options->duration_ms = (uint32_t)number_argument(text, 1, 600000, state);
         return 0;
     case KEY_TIMEOUT:
-        options->timeout_ms = (uint32_t)parse_number(text, 1, 600000, state);
+        options->timeout_ms = (uint32_t)number_argument(text, 1, 600000, state);
         return 0;
     case KEY_PID:
-        options->server_pid = (pid_t)parse_number(text, 1, 1L << 22, state);
+        options->server_pid = (pid_t)number_argument(text, 1, 1L << 22, state);
         return 0;
     case KEY_CPU:
-        options->server_cpu = (int)parse_number(text, 0, 1023, state);
+        options->server_cpu = (int)number_argument(text, 0, 1023, state);
         return 0;
     case ARGP_KEY_END:
         if (options->port == 0) {
@@ -85,16 +75,16 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 
     switch (key) {
     case KEY_PORT:
-        options->port = (uint16_t)parse_number(text, 1, 65535, state);
+        options->port = (uint16_t)number_argument(text, 1, 65535, state);
         return 0;
     case KEY_CONNECTIONS:
-        options->connections = (uint32_t)parse_number(text, 1, 2000000, state);
+        options->connections = (uint32_t)number_argument(text, 1, 2000000, state);
         return 0;
     case KEY_SIZE:
-        options->size = (uint32_t)parse_number(text, 1, 65507, state);
+        options->size = (uint32_t)number_argument(text, 1, 65507, state);
         return 0;
     case KEY_DEPTH:
-        options->depth = (uint32_t)parse_number(text, 1, 1024, state);
+        options->depth = (uint32_t)number_argument(text, 1, 1024, state);
         return 0;
     case KEY_CC:
         options->congestion = text;

@@ -194,14 +194,9 @@ static void measure(int parent, int control, pid_t client)
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
-    long value;
-
     switch (key) {
     case 'n':
-        if (!number_parse(text, 1, 1000000, &value)) {
-            argp_error(state, "--connections takes 1 to 1000000, not '%s'", text);
-        }
-        idle.connections = (uint32_t)value;
+        idle.connections = (uint32_t)number_argument(text, 1, 1000000, state);
         return 0;
     case 'b':
         if (strcmp(text, "uring") != 0 && strcmp(text, "epoll") != 0) {

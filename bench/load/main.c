@@ -93,30 +93,15 @@ static int parse_number(int key, const char *text, struct argp_state *state)
 {
     for (size_t i = 0; i < sizeof(number_table) / sizeof(number_table[0]); i++) {
         const struct number_option *option = &number_table[i];
-        long value = 0;
 
         if (option->key != key) {
             continue;
         }
-        if (!number_parse(text, option->min, option->max, &value)) {
-            argp_error(state, "'%s' is not a number in %ld..%ld", text, option->min, option->max);
-        }
-        const int32_t stored = (int32_t)value;
+        const int32_t stored = (int32_t)number_argument(text, option->min, option->max, state);
         memcpy((char *)state->input + option->offset, &stored, sizeof(stored));
         return 0;
     }
     return ARGP_ERR_UNKNOWN;
-}
-
-static void parse_port(const char *text, struct argp_state *state)
-{
-    struct load_options *options = state->input;
-    long value = 0;
-
-    if (!number_parse(text, 1, 65535, &value)) {
-        argp_error(state, "'%s' is not a port", text);
-    }
-    options->port = (uint16_t)value;
 }
 
 static void parse_engine(const char *text, struct argp_state *state)
@@ -142,7 +127,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         options->host = argument;
         return 0;
     case KEY_PORT:
-        parse_port(argument, state);
+        options->port = (uint16_t)number_argument(argument, 1, UINT16_MAX, state);
         return 0;
     case KEY_CC:
         options->congestion = argument;

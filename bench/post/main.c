@@ -173,20 +173,12 @@ static void print_result(uint64_t wall_ns, uint64_t loop_cpu_ns)
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
-    long value = 0;
-
     switch (key) {
     case 'd':
-        if (!number_parse(text, 1, 60000, &value)) {
-            argp_error(state, "'%s' is not a number in 1..60000", text);
-        }
-        duration_ms = (uint32_t)value;
+        duration_ms = (uint32_t)number_argument(text, 1, 60000, state);
         return 0;
     case 'c':
-        if (!number_parse(text, 0, CPU_SETSIZE - 1, &value)) {
-            argp_error(state, "'%s' is no CPU", text);
-        }
-        poster_cpu = (int)value;
+        poster_cpu = (int)number_argument(text, 0, CPU_SETSIZE - 1, state);
         return 0;
     case 'b':
         backend = text;

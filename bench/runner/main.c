@@ -61,12 +61,7 @@ static const struct argp_option run_options[] = {
 
 static uint32_t parse_count(const char *text, long min, long max, struct argp_state *state)
 {
-    long value = 0;
-
-    if (!number_parse(text, min, max, &value)) {
-        argp_error(state, "'%s' is not a number in %ld..%ld", text, min, max);
-    }
-    return (uint32_t)value;
+    return (uint32_t)number_argument(text, min, max, state);
 }
 
 static void add_filter(struct bench_options *options, const char *text, struct argp_state *state)

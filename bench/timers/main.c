@@ -234,26 +234,16 @@ static void print_result(void)
            histogram_percentile(&m.lateness, 99), m.lateness.max);
 }
 
-static uint32_t parse_count(const char *text, long max, struct argp_state *state)
-{
-    long value = 0;
-
-    if (!number_parse(text, 1, max, &value)) {
-        argp_error(state, "'%s' is not a number in 1..%ld", text, max);
-    }
-    return (uint32_t)value;
-}
-
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     static const char *const names[] = {"start", "restart", "stop", "expire"};
 
     switch (key) {
     case 'n':
-        m.count = parse_count(text, COUNT_MAX, state);
+        m.count = (uint32_t)number_argument(text, 1, COUNT_MAX, state);
         return 0;
     case 'd':
-        m.duration_ms = parse_count(text, 60000, state);
+        m.duration_ms = (uint32_t)number_argument(text, 1, 60000, state);
         return 0;
     case 'b':
         m.backend = text;
