@@ -147,7 +147,8 @@ void gyre__op_feed_starved(struct gyre_loop *loop)
     struct gyre__pool *pool = &loop->pool;
     struct gyre_link fed;
 
-    if (pool->starved_count == 0 || !gyre__pool_has_room(pool)) {
+    pool->hungry = pool->starved_count > 0;
+    if (!pool->hungry || !gyre__pool_has_room(pool)) {
         return;
     }
     gyre__list_take(&fed, &pool->starved);

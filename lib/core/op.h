@@ -223,15 +223,16 @@ enum gyre__received {
  * receive.c. */
 enum gyre__received gyre__receive_direct(struct gyre_op *op);
 
-/* A moving average of what one receive brings, over about 8 of them; in units of 64 bytes. */
+/* A moving average of what one receive brings, over about 8 of them, beginning with the first; in
+ * units of 64 bytes, rounded up: 0 means that nothing has come. */
 #define GYRE__AVERAGE_UNIT 64
 
 static inline void gyre__fd_note_size(struct gyre_fd *fd, uint32_t len)
 {
-    const uint32_t units = len / GYRE__AVERAGE_UNIT;
+    const uint32_t units = (len + GYRE__AVERAGE_UNIT - 1) / GYRE__AVERAGE_UNIT;
     const uint32_t average = fd->average;
 
-    fd->average = (uint16_t)(average + units / 8 - average / 8);
+    fd->average = (uint16_t)(average == 0 ? units : average + (units + 7) / 8 - (average + 7) / 8);
 }
 
 /* A try found nothing. Returns 1 if it has to be made again. */

@@ -42,6 +42,7 @@ struct gyre__pool {
     uint64_t votes_bytes;
     uint32_t spare_turns;
     uint32_t starved_count;
+    uint8_t hungry;           /* operations starved when the turn began */
     struct gyre_link starved; /* ops that wait for a block, in order of arrival */
 };
 

@@ -18,13 +18,15 @@ struct busy {
     struct gyre_loop *loop;
     struct echo_server server;
     int clients[CONNECTIONS];
+    size_t message;
     uint64_t rounds;
 };
 
-static void busy_open(struct busy *busy)
+static void busy_open_on(struct busy *busy, struct gyre_loop *loop, size_t message)
 {
     wire_raise_descriptors(2 * CONNECTIONS + 64);
-    busy->loop = test_loop();
+    busy->loop = loop;
+    busy->message = message;
     busy->rounds = 0;
     echo_start(&busy->server, busy->loop, -1);
     for (size_t i = 0; i < CONNECTIONS; i++) {
@@ -38,18 +40,23 @@ static void busy_open(struct busy *busy)
     }
 }
 
+static void busy_open(struct busy *busy)
+{
+    busy_open_on(busy, test_loop(), MESSAGE);
+}
+
 static void busy_round(struct busy *busy)
 {
-    const uint64_t position = busy->rounds++ * MESSAGE;
+    const uint64_t position = busy->rounds++ * busy->message;
 
     for (uint64_t i = 0; i < CONNECTIONS; i++) {
-        wire_send_stream(busy->clients[i], MESSAGE, WIRE_STREAM(i) + position);
+        wire_send_stream(busy->clients[i], busy->message, WIRE_STREAM(i) + position);
     }
-    while (busy->server.bytes < busy->rounds * CONNECTIONS * MESSAGE) {
+    while (busy->server.bytes < busy->rounds * CONNECTIONS * busy->message) {
         assert_int_equal(gyre_loop_run(busy->loop, GYRE_RUN_ONCE), 1);
     }
     for (uint64_t i = 0; i < CONNECTIONS; i++) {
-        wire_expect_stream(busy->clients[i], MESSAGE, WIRE_STREAM(i) + position);
+        wire_expect_stream(busy->clients[i], busy->message, WIRE_STREAM(i) + position);
     }
 }
 
@@ -178,6 +185,58 @@ static void counters_add_up_with_a_known_workload(void)
     busy_close(&busy);
 }
 
+/* More has come than the buffers hold, a lot more: who found none left is not asked for again and
+ * again while the others are served. */
+static void counters_show_a_burst_that_outgrows_the_pool_asked_for_once(void)
+{
+    enum { BLOCK = 16384, LEN = 3000 }; /* too long to be copied out of a block */
+    static struct busy busy;
+    struct gyre_loop_options options = test_options();
+
+    options.pool_block = BLOCK;
+    options.pool_min = 2 * BLOCK; /* one for the kernel: five messages of a thousand */
+    options.pool_max = 4 * BLOCK;
+    busy_open_on(&busy, test_loop_with(&options), LEN);
+    busy_rounds(&busy, 2);
+    const struct gyre_loop_stats before = trial_stats(busy.loop);
+    busy_rounds(&busy, 10);
+    const struct gyre_loop_stats after = trial_stats(busy.loop);
+    print_message("%llu entries, %llu starved for %d messages\n",
+                  (unsigned long long)(after.sqes - before.sqes),
+                  (unsigned long long)(after.starved - before.starved), 10 * CONNECTIONS);
+    busy_close(&busy);
+    /* A send and a receive begun anew; as much again for what is cut at the end of a block. */
+    assert_true(after.sqes - before.sqes <= 4 * 10 * CONNECTIONS);
+}
+
+/* io_uring: one large message is enough to see that a connection is not for the ring. */
+static void counters_show_bulk_polled_for_after_one_message(void)
+{
+    enum { LEN = 32 << 10, COUNT = 16 };
+    static struct busy busy;
+    struct gyre_loop_info info;
+    uint64_t before = 0;
+
+    busy_open(&busy);
+    assert_int_equal(gyre_loop_info(busy.loop, &info), 0);
+    for (uint64_t i = 0; i < COUNT; i++) {
+        wire_send_stream(busy.clients[0], LEN, i * LEN);
+        while (busy.server.bytes < (i + 1) * LEN) {
+            assert_int_equal(gyre_loop_run(busy.loop, GYRE_RUN_ONCE), 1);
+        }
+        wire_expect_stream(busy.clients[0], LEN, i * LEN);
+        if (i == 1) {
+            before = trial_stats(busy.loop).sqes;
+        }
+    }
+    const uint64_t after = trial_stats(busy.loop).sqes;
+    busy_close(&busy);
+    if ((info.features & GYRE_FEATURE_INCREMENTAL) == 0) {
+        test_skip("where blocks are cut, 32 KiB do not come at once");
+    }
+    assert_int_equal(after, before);
+}
+
 int main(void)
 {
     static const struct test_case cases[] = {
@@ -187,6 +246,8 @@ int main(void)
         TEST_CASE(counters_show_no_worker_threads),
         TEST_CASE(counters_show_no_turns_while_idle),
         TEST_CASE(counters_add_up_with_a_known_workload),
+        TEST_CASE(counters_show_a_burst_that_outgrows_the_pool_asked_for_once),
+        TEST_CASE(counters_show_bulk_polled_for_after_one_message),
     };
 
     return test_main("ops-counters", cases, TEST_COUNT(cases));

@@ -4,7 +4,7 @@
  *
  *     data, MORE          emit
  *     data, no MORE       emit, arm again            (the kernel ends a multishot when it likes)
- *     -ENOBUFS            wait on the pool's list    (arming on an empty ring would fail at once)
+ *     -ENOBUFS            receive directly, then arm again; without a block, wait on the pool's list
  *     0 or an error       finish
  *
  * A caller that retains more than its quota is paused: the kernel is asked to end the multishot,
@@ -54,14 +54,17 @@ static int is_direct(struct gyre_op *op)
            (is_bulk(op) && gyre__pool_has_direct_room(&op->loop->pool));
 }
 
+/* With an empty ring too, unless data is there: when some comes, the ring may have been filled. */
 static void arm_ring(struct gyre_op *op)
 {
-    gyre__bufring_fill(&gyre__uring_of(op->loop)->bufring, &op->loop->pool);
-    if (gyre__pool_in_ring(&op->loop->pool) > 0) {
+    struct gyre__pool *pool = &op->loop->pool;
+
+    gyre__bufring_fill(&gyre__uring_of(op->loop)->bufring, pool);
+    if (gyre__pool_in_ring(pool) > 0 || !(op->fd->ready & GYRE__DIR_IN)) {
         op->done = (uint32_t)op->loop->stats.turns | 1; /* when it was armed; never 0 */
         gyre__uring_submit(op);
-    } else if (gyre__pool_has_direct_room(&op->loop->pool)) {
-        gyre__uring_poll_for(op); /* the ring is empty, the direct way is not */
+    } else if (gyre__pool_has_direct_room(pool)) {
+        gyre__op_try_later(op);
     } else {
         gyre__op_starve(op);
     }
@@ -136,7 +139,8 @@ void gyre__uring_recv_resume(struct gyre_op *op)
         gyre__op_hold(op);
     } else if ((op->flags & GYRE__OP_POLLING) && must_use_ring(op)) {
         end_multishot(op);
-    } else if (is_direct(op) && (op->fd->ready & GYRE__DIR_IN)) {
+    } else if ((op->fd->ready & GYRE__DIR_IN) &&
+               (is_direct(op) || gyre__pool_has_direct_room(&op->loop->pool))) {
         gyre__uring_receive_direct(op);
     } else if (!(op->flags & GYRE__OP_POLLING)) {
         gyre__uring_recv_arm(op);
@@ -216,13 +220,26 @@ static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
     }
 }
 
+/* The kernel had data and no buffer left. Where many wait and few buffers come back, nearly all would
+ * find none again: so the data is received directly, which asks for no more than there is, and then
+ * the ring has its turn. */
+static GYRE__RARE void unserved(struct gyre_op *op)
+{
+    op->flags &= (uint16_t)~GYRE__OP_PAUSING;
+    op->fd->ready |= GYRE__DIR_IN;
+    if (gyre__pool_has_direct_room(&op->loop->pool)) {
+        gyre__uring_receive_direct(op);
+    } else {
+        gyre__op_starve(op);
+    }
+}
+
 static void ended(struct gyre_op *op, int32_t res)
 {
     switch (res) {
     case -ENOBUFS:
         if (!(op->flags & GYRE__OP_CANCELLED)) {
-            op->flags &= (uint16_t)~GYRE__OP_PAUSING;
-            gyre__op_starve(op);
+            unserved(op);
             return;
         }
         break;
