@@ -245,7 +245,7 @@ static int has_work(const struct gyre_loop *loop)
     return !gyre__list_empty(&loop->results) || !gyre__list_empty(&loop->tries) ||
            !gyre__list_empty(&loop->later) || !gyre__list_empty(&loop->tasks) ||
            gyre__posts_pending(&loop->posts) ||
-           (loop->pool.starved_count > 0 && gyre__pool_has_room(&loop->pool));
+           (loop->pool.starved_count > 0 && gyre__pool_room(&loop->pool) > 0);
 }
 
 /* Until when to wait: 0 for not at all, UINT64_MAX for as long as it takes. */

@@ -142,22 +142,21 @@ void gyre__op_hold(struct gyre_op *op)
     op->loop->stats.starved++;
 }
 
+/* As many as can be served, going by what each has received so far; others would only starve again. */
 void gyre__op_feed_starved(struct gyre_loop *loop)
 {
     struct gyre__pool *pool = &loop->pool;
-    struct gyre_link fed;
+    size_t room = gyre__pool_room(pool);
 
     pool->hungry = pool->starved_count > 0;
-    if (!pool->hungry || !gyre__pool_has_room(pool)) {
-        return;
-    }
-    gyre__list_take(&fed, &pool->starved);
-    pool->starved_count = 0;
-    while (!gyre__list_empty(&fed)) {
-        struct gyre_op *op = gyre__op_of_link(fed.next);
+    while (room > 0 && !gyre__list_empty(&pool->starved)) {
+        struct gyre_op *op = gyre__op_of_link(pool->starved.next);
+        const size_t wants = (op->fd->average + 1u) * (size_t)GYRE__AVERAGE_UNIT;
 
         gyre__list_remove(&op->link);
+        pool->starved_count--;
         gyre__op_try_later(op);
+        room -= wants < room ? wants : room;
     }
 }
 

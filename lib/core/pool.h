@@ -108,10 +108,13 @@ static inline int gyre__pool_has_direct_room(const struct gyre__pool *pool)
            pool->total < pool->max;
 }
 
-/* Whether a receive that starves could go on, one way or the other. */
-static inline int gyre__pool_has_room(const struct gyre__pool *pool)
+/* For how many bytes there is room for receives that starve, one way or the other; about. */
+static inline size_t gyre__pool_room(const struct gyre__pool *pool)
 {
-    return gyre__pool_has_direct_room(pool) || gyre__pool_in_ring(pool) > 0;
+    const size_t blocks =
+        pool->count[GYRE__BLOCK_FREE] + pool->count[GYRE__BLOCK_DRIVER] + (pool->max - pool->total);
+
+    return blocks * pool->block_len;
 }
 
 #endif
