@@ -180,8 +180,7 @@ static int send_attempt(struct gyre_op *op)
 
 static int may_send_now(const struct gyre_fd *fd)
 {
-    return fd->loop->backend->tries_at_once && !(fd->armed & GYRE__DIR_OUT) &&
-           (fd->ready & GYRE__DIR_OUT);
+    return !(fd->armed & GYRE__DIR_OUT) && (fd->ready & GYRE__DIR_OUT);
 }
 
 /* As if an operation had been: it counts as one. */

@@ -14,6 +14,7 @@ struct gyre__dgram_scratch;
 struct gyre__net {
     /* What an on_data() is being given whose queue is sent when it returns; or NULL. */
     const struct gyre_lease *handed;
+    const struct gyre_lease *loan; /* the same, once it is to be sent when that returns; or NULL */
     struct gyre__slab flows;       /* struct gyre__flow: streams with something to send */
     struct gyre__slab chunks;      /* struct gyre__chunk: pieces of send queues */
     struct gyre__slab parcels;     /* struct gyre__parcel: sends of several pieces, connects */

@@ -414,6 +414,8 @@ void gyre__flow_drop_stash(struct gyre_stream *stream)
 
 /* ---- flow control ---- */
 
+static GYRE__RARE int queue_loan(struct gyre_stream *stream);
+
 int gyre_stream_couple(struct gyre_stream *a, struct gyre_stream *b)
 {
     struct gyre__flow *flow_a;
@@ -428,6 +430,10 @@ int gyre_stream_couple(struct gyre_stream *a, struct gyre_stream *b)
     if (a->state == GYRE__STREAM_NONE || a->state > GYRE__STREAM_OPEN ||
         b->state == GYRE__STREAM_NONE || b->state > GYRE__STREAM_OPEN) {
         return -ENOTCONN;
+    }
+    if ((gyre__stream_has_loan(a) && queue_loan(a) < 0) ||
+        (gyre__stream_has_loan(b) && queue_loan(b) < 0)) {
+        return -ENOMEM;
     }
     flow_a = gyre__flow_of(a);
     flow_b = gyre__flow_of(b);
@@ -524,6 +530,9 @@ static inline int check_write(struct gyre_stream *stream, const void *data, size
     }
     if (stream->flags & GYRE__STREAM_SHUT) {
         return -EPIPE;
+    }
+    if (gyre__stream_has_loan(stream) && queue_loan(stream) < 0) { /* more comes behind it */
+        return -ENOMEM;
     }
     if (weight_of(stream->flow) + len > cap_of(stream)) {
         return refuse_write(stream);
@@ -723,49 +732,72 @@ int gyre_stream_write_ref(struct gyre_stream *stream, const void *data, size_t l
     return note_queued(stream, len);
 }
 
-/* Make a chunk hold the bytes of a lease by itself. */
-static void retain_chunk(struct gyre__chunk *chunk, const struct gyre_lease *lent)
+/* A chunk of a lease's bytes but the first @gone, which holds them by itself. */
+static inline struct gyre__chunk *queue_lease(struct gyre_stream *stream,
+                                              const struct gyre_lease *lease, size_t gone)
 {
-    const size_t gone = (size_t)(chunk->data - lent->data);
-    const int rc = gyre_lease_retain(lent, &chunk->lease);
+    struct gyre__chunk *chunk =
+        queue_chunk(stream, GYRE__CHUNK_LEASE, lease->data, lease->len - gone);
 
-    gyre_assert(rc == 0);
-    chunk->kind = GYRE__CHUNK_LEASE;
-    chunk->data = chunk->lease.data + gone; /* it may have been copied */
+    if (chunk != NULL) {
+        const int rc = gyre_lease_retain(lease, &chunk->lease);
+
+        gyre_assert(rc == 0);
+        chunk->data = chunk->lease.data + gone; /* it may have been copied */
+    }
+    return chunk;
 }
 
-/* Whether a lease lasts until what is queued now has been tried to be sent. */
-static int outlasts_push(const struct gyre_stream *stream, const struct gyre_lease *lease)
+/* What was lent joins the queue. Returns 0, or -ENOMEM, and it is still lent. */
+static int queue_loan(struct gyre_stream *stream)
+{
+    struct gyre__net *net = stream->fd.loop->net;
+    const struct gyre_lease *loan = net->loan;
+
+    if (queue_lease(stream, loan, 0) == NULL) {
+        return -ENOMEM;
+    }
+    stream->flow->queued += loan->len;
+    net->loan = NULL;
+    return 0;
+}
+
+/* Nothing is queued, so what on_data() was given can be sent from where it lies when that returns:
+ * in one piece, and without a mark being reached. */
+static int can_lend(const struct gyre_stream *stream, const struct gyre_lease *lease)
 {
     return (stream->flags & GYRE__STREAM_INSIDE) && lease == stream->fd.loop->net->handed &&
-           !gyre__stream_sends(stream);
+           stream->flow == NULL && lease->len <= SEND_MOST_OTHER_LEN &&
+           lease->len + GYRE__CHUNK_LEAST <= high_of(stream);
 }
 
 int gyre_stream_forward(struct gyre_stream *stream, const struct gyre_lease *data)
 {
     const int rc =
         data == NULL || data->len == 0 ? -EINVAL : check_write(stream, data->data, data->len);
-    const int lent = rc == 0 && outlasts_push(stream, data);
-    struct gyre__chunk *chunk;
 
     if (rc < 0) {
         return rc;
     }
-    chunk = queue_chunk(stream, GYRE__CHUNK_LENT, data->data, data->len);
-    if (chunk == NULL) {
-        return -ENOMEM;
+    if (can_lend(stream, data)) {
+        stream->fd.loop->net->loan = data;
+        return (int)data->len;
     }
-    if (lent) {
-        chunk->lent = data;
-    } else {
-        retain_chunk(chunk, data);
+    if (queue_lease(stream, data, 0) == NULL) {
+        return -ENOMEM;
     }
     return note_queued(stream, data->len);
 }
 
 size_t gyre_stream_queued(const struct gyre_stream *stream)
 {
-    return stream != NULL && stream->flow != NULL ? stream->flow->queued : 0;
+    if (stream == NULL) {
+        return 0;
+    }
+    if (gyre__stream_has_loan(stream)) {
+        return stream->fd.loop->net->loan->len;
+    }
+    return stream->flow != NULL ? stream->flow->queued : 0;
 }
 
 int gyre_stream_writable(const struct gyre_stream *stream)
@@ -888,16 +920,6 @@ static int may_send(const struct gyre_stream *stream, const struct gyre__flow *f
            !(stream->flags & GYRE__STREAM_BROKEN);
 }
 
-/* What was forwarded on loan is retained. Nothing is queued before it. */
-static GYRE__RARE void retain_lent(struct gyre__flow *flow)
-{
-    struct gyre__chunk *first = flow->queue.first;
-
-    if (first != NULL && first->kind == GYRE__CHUNK_LENT) {
-        retain_chunk(first, first->lent);
-    }
-}
-
 void gyre__flow_flush(struct gyre__flow *flow)
 {
     struct gyre_stream *stream = flow->stream;
@@ -909,9 +931,6 @@ void gyre__flow_flush(struct gyre__flow *flow)
     }
     if (!may_send(stream, flow)) {
         return;
-    }
-    if (first->kind == GYRE__CHUNK_LENT) {
-        retain_lent(flow);
     }
     rc = first->next == NULL && first->passed == NULL ? send_one(flow) : send_pieces(flow);
     if (rc < 0) {
@@ -953,7 +972,7 @@ static inline void pop_sent(struct gyre__flow *flow, size_t len)
 static GYRE__RARE void send_failed(struct gyre_stream *stream, int error)
 {
     gyre__stream_broken(stream, error);
-    if (stream->state == GYRE__STREAM_OPEN) {
+    if (stream->state == GYRE__STREAM_OPEN && stream->flow != NULL) {
         gyre__flow_uncouple(stream);
         drop_queue(stream);
     }
@@ -1046,15 +1065,41 @@ void gyre__flow_push(struct gyre_stream *stream)
     push_flow(stream, stream->flow);
 }
 
-void gyre__flow_push_lent(struct gyre_stream *stream, int is_news)
+/* The socket did not take all that was lent: @res says what it did. */
+static GYRE__RARE void keep_loan(struct gyre_stream *stream, const struct gyre_lease *lease,
+                                 int res)
 {
-    push_flow(stream, stream->flow);
-    if (stream->flow == NULL) {
+    const size_t gone = res > 0 ? (size_t)res : 0;
+
+    if (res < 0 && res != GYRE__NOT_YET) {
+        send_failed(stream, res);
         return;
     }
-    retain_lent(stream->flow);
-    if (is_news && gyre__stream_sends(stream)) {
-        gyre__stream_watch_sending(stream);
+    if (queue_lease(stream, lease, gone) == NULL) {
+        gyre__stream_fail(stream, -ENOMEM);
+        return;
+    }
+    stream->flow->queued += (uint32_t)(lease->len - gone);
+    gyre__flow_flush(stream->flow);
+    gyre__stream_watch_sending(stream);
+}
+
+void gyre__flow_push_loan(struct gyre_stream *stream, const struct gyre_lease *lease)
+{
+    int res;
+
+    stream->fd.loop->net->loan = NULL;
+    if (stream->state >= GYRE__STREAM_ENDING) {
+        return;
+    }
+    res = gyre__fd_send_now(&stream->fd, lease->data, lease->len);
+    if (res > 0) {
+        gyre__stream_be_active(stream);
+    }
+    if (res != (int)lease->len) {
+        keep_loan(stream, lease, res);
+    } else if (stream->flags & GYRE__STREAM_SHUT) {
+        gyre__stream_flushed(stream);
     }
 }
 

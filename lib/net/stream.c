@@ -346,6 +346,15 @@ static GYRE__RARE void keep_for_later(struct gyre_stream *stream, const struct g
     }
 }
 
+/* What on_data() has queued. @is_news: the queue was empty before. */
+static GYRE__APART void push_queue(struct gyre_stream *stream, int is_news)
+{
+    gyre__flow_push(stream);
+    if (is_news && gyre__stream_sends(stream)) {
+        gyre__stream_watch_sending(stream);
+    }
+}
+
 /* On a driver that tries at once, what on_data() queues is sent while it is warm. */
 static void hand_out_and_push(struct gyre_stream *stream, const struct gyre_lease *lease)
 {
@@ -357,8 +366,10 @@ static void hand_out_and_push(struct gyre_stream *stream, const struct gyre_leas
         keep_for_later(stream, lease);
     }
     stream->flags &= (uint16_t)~GYRE__STREAM_INSIDE;
-    if (stream->flow != NULL) {
-        gyre__flow_push_lent(stream, is_news);
+    if (stream->fd.loop->net->loan != NULL) {
+        gyre__flow_push_loan(stream, lease);
+    } else if (stream->flow != NULL) {
+        push_queue(stream, is_news);
     }
 }
 
@@ -819,7 +830,8 @@ int gyre_stream_shutdown(struct gyre_stream *stream)
         return rc;
     }
     stream->flags |= GYRE__STREAM_SHUT;
-    if (stream->state == GYRE__STREAM_OPEN && !gyre__stream_sends(stream)) {
+    if (stream->state == GYRE__STREAM_OPEN && !gyre__stream_sends(stream) &&
+        !gyre__stream_has_loan(stream)) {
         gyre__stream_flushed(stream);
     }
     return 0;
@@ -854,7 +866,7 @@ int gyre_stream_close(struct gyre_stream *stream)
     note_opened(stream); /* from here on: when closing began */
     if (gyre__stream_sends(stream)) {
         gyre__task_request(stream->fd.loop, &stream->flow->flush);
-    } else {
+    } else if (!gyre__stream_has_loan(stream)) {
         gyre__stream_flushed(stream);
     }
     watch(stream);

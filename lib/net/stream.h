@@ -7,6 +7,7 @@
 #include "core/loop.h"
 #include "core/op.h"
 #include "core/task.h"
+#include "net/net.h"
 
 #include <gyre/stream.h>
 
@@ -54,7 +55,6 @@ enum gyre__chunk_kind {
     GYRE__CHUNK_COPY,
     GYRE__CHUNK_REF,
     GYRE__CHUNK_LEASE,
-    GYRE__CHUNK_LENT, /* of the lease that on_data() was given: until that returns, not retained */
 };
 
 /* Bytes that were copied to be sent, those of several chunks. */
@@ -75,7 +75,6 @@ struct gyre__chunk {
     union {
         struct gyre__buffer *buffer;
         struct gyre_lease lease;
-        const struct gyre_lease *lent;
         struct {
             gyre_release_fn fn;
             void *context;
@@ -142,9 +141,9 @@ void gyre__flow_flush(struct gyre__flow *flow);
 /* The same, from the loop: what can be sent at once is, and callbacks may run. */
 void gyre__flow_push(struct gyre_stream *stream);
 
-/* As that, behind an on_data(): what it forwarded and could not be sent is retained. @is_news: the
- * queue was empty before. */
-void gyre__flow_push_lent(struct gyre_stream *stream, int is_news);
+/* Behind an on_data() that has forwarded what it was given, and nothing else: send it from where it
+ * lies; what the socket does not take is queued. */
+void gyre__flow_push_loan(struct gyre_stream *stream, const struct gyre_lease *lease);
 
 /* Slab constructors. */
 void gyre__flow_construct(void *memory);
@@ -177,6 +176,13 @@ void gyre__flow_uncouple(struct gyre_stream *stream);
 static inline int gyre__stream_sends(const struct gyre_stream *stream)
 {
     return stream->flow != NULL && stream->flow->queued > 0;
+}
+
+/* In its on_data(), which has forwarded what it was given: that is sent when it returns, and until
+ * then is in no queue. Nothing else is. */
+static inline int gyre__stream_has_loan(const struct gyre_stream *stream)
+{
+    return (stream->flags & GYRE__STREAM_INSIDE) && stream->fd.loop->net->loan != NULL;
 }
 
 /* ---- stream.c ---- */

@@ -524,6 +524,202 @@ static void forwarded_bytes_outlive_their_stream(void)
     call_end(&from);
 }
 
+/* What a callback does behind forwarding what it was given. Each is to leave behind that. */
+static void write_more(struct talk *talk)
+{
+    assert_int_equal(talk_write(talk, 10), 20);
+}
+
+static void write_more_by_reference(struct talk *talk)
+{
+    assert_int_equal(talk_write_ref(talk, 10), 20);
+}
+
+static void write_nothing_more(struct talk *talk)
+{
+    assert_int_equal(gyre_stream_write(talk->stream, NULL, 0), 10);
+}
+
+static void shut_down_behind(struct talk *talk)
+{
+    assert_int_equal(gyre_stream_shutdown(talk->stream), 0);
+    assert_int_equal(gyre_stream_forward(talk->stream, talk->data), -EPIPE);
+}
+
+static void close_behind(struct talk *talk)
+{
+    talk_close(talk);
+}
+
+static void couple_with_itself(struct talk *talk)
+{
+    assert_int_equal(gyre_stream_couple(talk->stream, talk->stream), 0);
+}
+
+static void set_times_anew(struct talk *talk)
+{
+    static struct gyre_stream_handler handler;
+
+    handler = talk->handler;
+    handler.write_timeout_ns = GYRE_SEC;
+    handler.idle_timeout_ns = GYRE_SEC;
+    assert_int_equal(gyre_stream_set_handler(talk->stream, &handler), 0);
+    assert_int_equal(
+        gyre_stream_set_deadline(talk->stream, gyre_loop_now(talk->own.fd.loop) + 60 * GYRE_SEC),
+        0);
+}
+
+static talk_fn behind;
+
+static void forward_and_go_on(struct talk *talk)
+{
+    assert_int_equal(talk->data->len, 10);
+    assert_int_equal(gyre_stream_queued(talk->stream), 0);
+    assert_int_equal(gyre_stream_forward(talk->stream, talk->data), 10);
+    assert_int_equal(gyre_stream_queued(talk->stream), 10);
+    talk->written = 10; /* the bytes that the peer sent are the beginning of what it gets */
+    behind(talk);
+}
+
+static void what_follows_a_forward_leaves_behind_it(void)
+{
+    static const struct {
+        talk_fn fn;
+        size_t more;
+    } followers[] = {
+        {write_more, 10},        {write_more_by_reference, 10},
+        {write_nothing_more, 0}, {shut_down_behind, 0},
+        {close_behind, 0},       {couple_with_itself, 0},
+        {set_times_anew, 0},
+    };
+
+    for (size_t i = 0; i < TEST_COUNT(followers); i++) {
+        struct call call;
+
+        call_open(&call, test_tcp_pair);
+        behind = followers[i].fn;
+        call.talk.then[TALK_DATA] = forward_and_go_on;
+        wire_send_stream(call.peer, 10, 0);
+        talk_until_sent(call.loop, call.peer, 10 + followers[i].more, 0);
+        trial_turns(call.loop, 3);
+        assert_int_equal(sends(call.loop), 1);
+        call_end(&call);
+    }
+}
+
+static void forward_again(struct talk *talk)
+{
+    assert_int_equal(gyre_stream_forward(talk->stream, talk->data), 20);
+}
+
+static void bytes_forwarded_twice_leave_twice(void)
+{
+    struct call call;
+    char got[40];
+    size_t count = 0;
+
+    call_open(&call, test_tcp_pair);
+    behind = forward_again;
+    call.talk.then[TALK_DATA] = forward_and_go_on;
+    assert_int_equal(send(call.peer, "0123456789", 10, 0), 10);
+    call.talk.unchecked = 1;
+    while (count < 20) {
+        trial_turns(call.loop, 1);
+        const ssize_t more = recv(call.peer, got + count, sizeof(got) - count, MSG_DONTWAIT);
+        count += more > 0 ? (size_t)more : 0;
+    }
+    assert_int_equal(count, 20);
+    assert_memory_equal(got, "01234567890123456789", 20);
+    call_end(&call);
+}
+
+static void reset_behind(struct talk *talk)
+{
+    talk_reset(talk);
+}
+
+/* What was only forwarded is dropped as what is queued is. */
+static void reset_behind_a_forward_drops_it(void)
+{
+    struct call call;
+    char byte;
+
+    call_open(&call, test_tcp_pair);
+    behind = reset_behind;
+    call.talk.then[TALK_DATA] = forward_and_go_on;
+    wire_send_stream(call.peer, 10, 0);
+    assert_int_equal(talk_end(call.loop, &call.talk), 0);
+    assert_int_equal(sends(call.loop), 0);
+    assert_int_equal(recv(call.peer, &byte, 1, MSG_DONTWAIT), -1);
+    assert_int_equal(errno, ECONNRESET);
+    call_end(&call);
+}
+
+static void forward_to_a_slow_reader_loses_nothing(void)
+{
+    struct call call;
+
+    call_open(&call, test_tcp_pair);
+    wire_send_buffer(gyre_stream_number(call.talk.stream), 4096);
+    call.talk.then[TALK_DATA] = forward_it;
+    for (uint64_t at = 0; at < 400000; at += 10000) {
+        wire_send_stream(call.peer, 10000, at);
+        trial_turns(call.loop, 1);
+    }
+    talk_until_sent(call.loop, call.peer, 400000, 0);
+    call_end(&call);
+}
+
+static int is_short;
+
+static void *short_alloc(size_t len)
+{
+    return is_short ? NULL : malloc(len);
+}
+
+static void *short_zalloc(size_t len)
+{
+    return is_short ? NULL : calloc(1, len);
+}
+
+static void *short_resize(void *memory, size_t len)
+{
+    return is_short ? NULL : realloc(memory, len);
+}
+
+static const struct gyre_allocator scarce = {short_alloc, short_zalloc, short_resize, free};
+
+static void forward_or_reset(struct talk *talk)
+{
+    const int rc = gyre_stream_forward(talk->stream, talk->data);
+
+    if (rc < 0) {
+        assert_int_equal(rc, -ENOMEM);
+        talk_reset(talk);
+    }
+}
+
+/* The socket takes nothing, and there is no memory for a queue: refused, or the stream says so. */
+static void forward_without_memory_is_never_lost_in_silence(void)
+{
+    static char filling[65536];
+    struct call call;
+
+    assert_int_equal(gyre_allocator_set(&scarce), 0);
+    call_open(&call, test_unix_pair);
+    call.talk.then[TALK_DATA] = forward_or_reset;
+    while (send(gyre_stream_number(call.talk.stream), filling, sizeof(filling), MSG_DONTWAIT) > 0) {
+    }
+    wire_send_stream(call.peer, 10, 0);
+    is_short = 1;
+    talk_until(call.loop, &call.talk, TALK_CLOSE, 1);
+    is_short = 0;
+    assert_int_equal(call.talk.count[TALK_DATA], 1);
+    assert_int_equal(call.talk.error, call.talk.ending ? 0 : -ENOMEM);
+    call_end(&call);
+    assert_int_equal(gyre_allocator_set(NULL), 0);
+}
+
 int main(void)
 {
     static const struct test_case cases[] = {
@@ -541,6 +737,11 @@ int main(void)
         TEST_CASE(small_writes_while_stalled_share_memory),
         TEST_CASE(write_arguments_out_of_range_are_refused),
         TEST_CASE(forwarded_bytes_outlive_their_stream),
+        TEST_CASE(what_follows_a_forward_leaves_behind_it),
+        TEST_CASE(bytes_forwarded_twice_leave_twice),
+        TEST_CASE(reset_behind_a_forward_drops_it),
+        TEST_CASE(forward_to_a_slow_reader_loses_nothing),
+        TEST_CASE(forward_without_memory_is_never_lost_in_silence),
     };
 
     return test_main("net-send", cases, TEST_COUNT(cases));
