@@ -570,16 +570,27 @@ static void set_nodelay(const struct gyre_stream *stream)
     }
 }
 
+/* Its times run from now. Without any there is nothing to note: a handler that has some notes it
+ * when it takes over. */
+static void start_times(struct gyre_stream *stream)
+{
+    const struct gyre_stream_handler *handler = stream->handler;
+
+    if (handler->total_timeout_ns != 0 && !(stream->flags & GYRE__STREAM_DEADLINE)) {
+        stream->deadline_ns = gyre__time_add(gyre__clock_now(), handler->total_timeout_ns);
+    }
+    if ((handler->first_timeout_ns | handler->idle_timeout_ns) != 0) {
+        note_opened(stream);
+        watch(stream);
+    } else if (stream->deadline_ns != UINT64_MAX || gyre__stream_sends(stream)) {
+        watch(stream);
+    }
+}
+
 void gyre__stream_opened(struct gyre_stream *stream)
 {
-    const uint64_t total = stream->handler->total_timeout_ns;
-
     set_stream_state(stream, GYRE__STREAM_OPEN);
-    note_opened(stream);
-    if (total != 0 && !(stream->flags & GYRE__STREAM_DEADLINE)) {
-        stream->deadline_ns = gyre__time_add(gyre__clock_now(), total);
-    }
-    watch(stream);
+    start_times(stream);
     if (stream->handler->on_open != NULL) {
         stream->handler->on_open(stream);
     }
@@ -765,7 +776,7 @@ void gyre__stream_step(struct gyre_stream *stream)
     if ((stream->flags & (GYRE__STREAM_RESET | GYRE__STREAM_GONE)) == GYRE__STREAM_RESET) {
         make_reset(stream);
     }
-    gyre_op_init(&stream->recv, on_closed);
+    stream->recv.fn = on_closed;
     rc = gyre_op_close(&stream->recv, &stream->fd, 0);
     gyre_assert(rc == 0);
 }
@@ -777,7 +788,9 @@ static void end_stream(struct gyre_stream *stream)
     if (stream->flow != NULL) {
         gyre__task_withdraw(&stream->flow->flush);
     }
-    gyre_fd_cancel(&stream->fd);
+    if (!gyre__list_empty(&stream->fd.ops)) {
+        gyre_fd_cancel(&stream->fd);
+    }
     gyre__stream_step(stream);
 }
 

@@ -36,7 +36,7 @@
 enum {
     EVENTS_MAX = 512,      /* 6 KiB; more events than this take another turn */
     OPS_PER_EVENT = 16,    /* tries and results before the next event has its turn */
-    ACCEPTS_PER_TURN = 16, /* accepts of one operation */
+    ACCEPTS_PER_TURN = 64, /* accepts of one operation */
 };
 
 #define REGISTRATION (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET)
@@ -307,7 +307,12 @@ static void receive(struct gyre_op *op)
         await_edge(op);
         break;
     case GYRE__RECEIVED_END:
-        gyre__op_ready(op, op->result); /* behind what was learnt before it, of a send perhaps */
+        if (gyre__list_empty(&op->loop->results)) {
+            gyre__op_finish(op, op->result, NULL);
+        } else {
+            gyre__op_ready(op,
+                           op->result); /* behind what was learnt before it, of a send perhaps */
+        }
         break;
     case GYRE__RECEIVED_CANCELLED: /* does not occur: a cancel here takes effect at once */
     case GYRE__RECEIVED_GONE:
