@@ -118,6 +118,10 @@ struct gyre_op {
             uint32_t events;
         } poll;
         struct {
+            uint32_t next;
+            uint32_t turn;
+        } accept;
+        struct {
             uint64_t moment_ns;
         } timeout;
     } arg;

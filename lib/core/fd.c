@@ -22,7 +22,7 @@ int gyre__fd_attach(struct gyre_fd *fd, struct gyre_loop *loop, int number, uint
     fd->loop = loop;
     fd->number = number;
     fd->state = GYRE__FD_OPEN;
-    fd->flags = flags;
+    fd->flags = flags | GYRE__FD_NO_ROOM_EVENTS;
     fd->ready = GYRE__DIR_OUT; /* a send is worth a try; a receive rarely is */
     gyre__list_init(&fd->ops);
     loop->fds++;

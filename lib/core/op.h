@@ -47,8 +47,9 @@ enum gyre__fd_state { GYRE__FD_NONE = 0, GYRE__FD_OPEN = 0x51, GYRE__FD_CLOSING,
 #define GYRE__FD_BULK       (1u << 7) /* io_uring: its data comes in large pieces */
 #define GYRE__FD_CONTROL    (1u << 8) /* descriptors that come with its data are wanted */
 
-/* epoll: tell of room in the send buffer only once an operation had to wait for it. */
+/* epoll: registered for input only, since no operation had to wait for room yet. */
 #define GYRE__FD_NO_ROOM_EVENTS (1u << 9)
+#define GYRE__FD_LEVEL          (1u << 10) /* epoll: registered level-triggered, to accept */
 
 /* gyre_fd.armed: directions that an operation has, and: */
 #define GYRE__FD_HOLDS (1u << 2) /* an operation is HELD until less is retained */

@@ -240,7 +240,6 @@ static int dgram_start(struct gyre_dgram *dgram, struct gyre_loop *loop, int num
     if (rc < 0) {
         return rc;
     }
-    dgram->fd.flags |= GYRE__FD_NO_ROOM_EVENTS;
     rc = dgram_wait(dgram);
     if (rc < 0) {
         const int undone = gyre_fd_detach(&dgram->fd, &ignored);

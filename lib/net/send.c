@@ -267,7 +267,7 @@ void gyre__flow_drop(struct gyre_stream *stream)
 
 int gyre__stream_is_unix(const struct gyre_stream *stream)
 {
-    struct gyre_addr local;
+    struct gyre_addr local = {0};
 
     return gyre_addr_local(stream->fd.number, &local) == 0 && local.any.sa_family == AF_UNIX;
 }

@@ -370,7 +370,7 @@ static void poll_that_fails_is_told(void)
 
         faults_strike(test_variant_uring() ? FAULTS_REQUEST_poll : FAULTS_CALL_poll, ENOMEM, 1);
         trial_init(&polling, NULL, NULL);
-        assert_int_equal(gyre_op_poll(&polling.op, &line.fd, POLLOUT, flags), 0);
+        assert_int_equal(gyre_op_poll(&polling.op, &line.fd, POLLIN, flags), 0);
         assert_int_equal(trial_end(line.loop, &polling), -ENOMEM);
         assert_true(faults_strike_done());
     }

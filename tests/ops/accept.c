@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -345,6 +346,96 @@ static void accept_multishot_idle_costs_nothing_per_turn(void)
     door_close(&door);
 }
 
+/* Of a lone connection the kernel has told, so there is no need to find out that it is alone: an
+ * accept that finds nothing is among the dearest calls. */
+static void accept_multishot_of_lone_connections_finds_each_at_once(void)
+{
+    struct door door;
+    struct gyre_loop_stats before = {0};
+
+    door_open(&door);
+    door_accept(&door, GYRE_MULTISHOT);
+    for (int i = 0; i < 20; i++) {
+        const int client = test_connect(&door.address);
+
+        test_turns_until_count(door.loop, &door.count, i + 1);
+        trial_turns(door.loop, 3);
+        wire_reset(client);
+        before = i == 0 ? trial_stats(door.loop) : before;
+    }
+    assert_int_equal(trial_stats(door.loop).eagains, before.eagains);
+    door_close(&door);
+}
+
+static void assert_all_accepted(struct door *door, int count)
+{
+    int clients[20];
+
+    door_drop(door);
+    for (int i = 0; i < count; i++) {
+        clients[i] = test_connect(&door->address);
+    }
+    test_turns_until_count(door->loop, &door->count, count);
+    trial_turns(door->loop, 3);
+    assert_int_equal(door->count, count);
+    for (int i = 0; i < count; i++) {
+        wire_reset(clients[i]);
+    }
+}
+
+/* They are told of until somebody takes them, unless nobody would. */
+static void connections_that_nobody_accepts_do_not_keep_the_loop_awake(void)
+{
+    struct door door;
+    int clients[20];
+
+    door_open(&door);
+    door_accept(&door, GYRE_MULTISHOT);
+    assert_all_accepted(&door, 20);
+    assert_int_equal(gyre_op_cancel(&door.accepting.op), 0);
+    assert_int_equal(trial_end(door.loop, &door.accepting), -ECANCELED);
+    door_drop(&door);
+    for (int i = 0; i < 20; i++) {
+        clients[i] = test_connect(&door.address);
+    }
+    trial_turns(door.loop, 3);
+    assert_true(trial_idle_turns(door.loop, 20 * GYRE_MSEC) <= 4);
+    door_accept(&door, GYRE_MULTISHOT);
+    test_turns_until_count(door.loop, &door.count, 20);
+    for (int i = 0; i < 20; i++) {
+        wire_reset(clients[i]);
+    }
+    assert_all_accepted(&door, 1);
+    assert_all_accepted(&door, 20);
+    assert_true(trial_idle_turns(door.loop, 20 * GYRE_MSEC) <= 4);
+    door_close(&door);
+}
+
+/* A poll is told of changes, though an accept that waits on the same socket is told of what is. */
+static void poll_of_a_listener_tells_of_changes_only(void)
+{
+    struct door door;
+    struct trial polling;
+
+    door_open(&door);
+    door_accept(&door, GYRE_MULTISHOT);
+    assert_all_accepted(&door, 1);
+    trial_init(&polling, NULL, NULL);
+    assert_int_equal(gyre_op_poll(&polling.op, &door.fd, POLLIN, GYRE_MULTISHOT), 0);
+    assert_all_accepted(&door, 5);
+    assert_int_equal(gyre_op_cancel(&door.accepting.op), 0);
+    assert_int_equal(trial_end(door.loop, &door.accepting), -ECANCELED);
+    const int before = polling.results;
+    const int client = test_connect(&door.address);
+    trial_turns(door.loop, 20);
+    assert_in_range(polling.results, before + 1, before + 3);
+    assert_true(trial_idle_turns(door.loop, 20 * GYRE_MSEC) <= 4);
+    gyre_op_cancel(&polling.op);
+    trial_end(door.loop, &polling);
+    wire_reset(client);
+    door_close(&door);
+}
+
 /* A10: Linux hands out a connection that was reset while it waited, or skips it; both are fine. */
 static void accept_connection_reset_in_the_backlog_is_survived(void)
 {
@@ -635,6 +726,9 @@ int main(void)
         TEST_CASE(accept_listener_closed_with_backlog_resets_the_clients),
         TEST_CASE(accept_both_closed_in_its_callback_ends_cleanly),
         TEST_CASE(accept_multishot_idle_costs_nothing_per_turn),
+        TEST_CASE(accept_multishot_of_lone_connections_finds_each_at_once),
+        TEST_CASE(connections_that_nobody_accepts_do_not_keep_the_loop_awake),
+        TEST_CASE(poll_of_a_listener_tells_of_changes_only),
         TEST_CASE(accept_connection_reset_in_the_backlog_is_survived),
         TEST_CASE(accept_on_what_does_not_listen_reports_why),
         TEST_CASE(accept_descriptors_are_close_on_exec),

@@ -1,11 +1,10 @@
 /*
  * The epoll driver: completions made from readiness, at the price of the best hand-written loop.
  *
- * A descriptor is registered once, edge-triggered for both directions, when an operation first has
- * to wait on it, and never modified; close(2) takes it out. Datagram sockets are the exception: the
- * kernel tells of room after each datagram that has left, not only when there was none, so they are
- * registered for output when an operation first has to wait for it. gyre_fd.ready remembers what the
- * edges said:
+ * A descriptor is registered edge-triggered when an operation first has to wait on it; close(2) takes
+ * it out. It is registered for output only when an operation first has to wait for that: a new
+ * connection would be told of the room that it has, and a datagram socket of the room that each
+ * datagram leaves. gyre_fd.ready remembers what the edges said:
  *
  *     IN, OUT   a try may succeed. Set by an edge; cleared when a try finds nothing, and for IN
  *               also when a stream gave less than there was room for: then it is empty, and the
@@ -17,6 +16,12 @@
  * Reads wait for an edge, or for dispatch when IN is set. Each operation may move so much per turn;
  * what is left goes to the end of the list of tries, and the loop does not sleep while that is not
  * empty.
+ *
+ * Sockets that accept are registered level-triggered. An edge would oblige to accept until there is
+ * nothing, and an accept4(2) that finds nothing has made a socket and a file for it before it looks.
+ * So as many are accepted as there were the last time, mostly one, and of others the kernel tells
+ * again. If nobody is there to accept them, the registration becomes edge-triggered for good, or the
+ * loop would spin.
  */
 #include "backend/epoll/driver.h"
 
@@ -40,6 +45,7 @@ enum {
 };
 
 #define REGISTRATION (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET)
+#define ACCEPTING    EPOLLIN
 
 struct epoll_driver {
     int number;
@@ -94,8 +100,8 @@ static void epoll_fini(struct gyre_loop *loop)
 static int control(struct gyre_fd *fd, int what)
 {
     const uint32_t unwanted = fd->flags & GYRE__FD_NO_ROOM_EVENTS ? EPOLLOUT : 0;
-    struct epoll_event event = {.events = REGISTRATION & ~unwanted,
-                                .data.u64 = gyre__name(fd->slot, fd->generation)};
+    const uint32_t events = fd->flags & GYRE__FD_LEVEL ? ACCEPTING : REGISTRATION & ~unwanted;
+    struct epoll_event event = {.events = events, .data.u64 = gyre__name(fd->slot, fd->generation)};
 
     fd->loop->stats.syscalls++;
     return gyre__sys_epoll_ctl(driver_of(fd->loop)->number, what, fd->number, &event) < 0 ? -errno
@@ -137,10 +143,14 @@ static int waits_for_room(const struct gyre_op *op)
     return (gyre__kind_poll_events(op) & POLLOUT) != 0;
 }
 
-/* Registered, but not for what the operation waits for. */
-static int lacks_room_events(const struct gyre_op *op)
+/* An edge will tell what the operation waits for. */
+static inline int is_registered_for(const struct gyre_op *op)
 {
-    return (op->fd->flags & GYRE__FD_NO_ROOM_EVENTS) && waits_for_room(op);
+    const uint32_t flags = op->fd->flags;
+
+    return (flags & GYRE__FD_REGISTERED) &&
+           !((flags & GYRE__FD_LEVEL) && op->kind != GYRE_OP_ACCEPT) &&
+           !((flags & GYRE__FD_NO_ROOM_EVENTS) && waits_for_room(op));
 }
 
 /* Wait for an edge. Called from arm() and resume(), so a failure is a result for later. */
@@ -149,13 +159,16 @@ static void await_first_edge(struct gyre_op *op)
     const uint16_t before = op->fd->flags;
     int rc;
 
+    op->fd->flags &= (uint16_t)~GYRE__FD_LEVEL;
     if (waits_for_room(op)) {
         op->fd->flags &= (uint16_t)~GYRE__FD_NO_ROOM_EVENTS;
+    } else if (op->kind == GYRE_OP_ACCEPT) {
+        op->fd->flags |= GYRE__FD_LEVEL;
     }
-    /* If there is room by now, a change of the registration tells. */
+    /* What holds by now, a change of the registration tells. */
     rc = before & GYRE__FD_REGISTERED ? control(op->fd, EPOLL_CTL_MOD) : register_fd(op->fd);
     if (rc < 0) {
-        op->fd->flags |= before & GYRE__FD_NO_ROOM_EVENTS;
+        op->fd->flags = before;
         gyre__op_ready(op, gyre__op_outcome(op, rc));
     } else if (op->fd->flags & GYRE__FD_PLAIN) {
         gyre__op_try_later(op);
@@ -164,7 +177,7 @@ static void await_first_edge(struct gyre_op *op)
 
 static inline void await_edge(struct gyre_op *op)
 {
-    if (!(op->fd->flags & GYRE__FD_REGISTERED) || lacks_room_events(op)) {
+    if (!is_registered_for(op)) {
         await_first_edge(op);
     }
 }
@@ -226,6 +239,21 @@ static int try_op(struct gyre_op *op, int32_t *out_result)
 
 /* ---- accepting ---- */
 
+/* How many connections to accept before the kernel is asked whether there are others. */
+static uint32_t accepts_now(struct gyre_op *op)
+{
+    const uint32_t turn = (uint32_t)op->loop->stats.turns;
+
+    if (!(op->fd->flags & GYRE__FD_LEVEL)) {
+        return ACCEPTS_PER_TURN;
+    }
+    if (turn - op->arg.accept.turn > 1 || op->arg.accept.next == 0) {
+        op->arg.accept.next = 1; /* none came in the last turn */
+    }
+    op->arg.accept.turn = turn;
+    return op->arg.accept.next;
+}
+
 /* One accept. Returns 1 if the operation may go on in this turn. */
 static int accept_once(struct gyre_op *op)
 {
@@ -236,9 +264,11 @@ static int accept_once(struct gyre_op *op)
         if (gyre__fd_note_empty(op)) {
             return 1;
         }
+        op->arg.accept.next = op->done;
         await_edge(op);
         return 0;
     }
+    op->done++;
     if (rc >= 0) {
         op->loop->pause_ns = 0;
         if (!(op->flags & GYRE_MULTISHOT)) {
@@ -259,12 +289,20 @@ static int accept_once(struct gyre_op *op)
 
 static void accept_some(struct gyre_op *op)
 {
-    for (int tries = 0; tries < ACCEPTS_PER_TURN; tries++) {
+    const uint32_t most = accepts_now(op);
+
+    op->done = 0;
+    while (op->done < most) {
         if (!accept_once(op)) {
             return;
         }
     }
-    gyre__op_try_next_turn(op);
+    if (op->fd->flags & GYRE__FD_LEVEL) {
+        op->fd->ready &= (uint8_t)~GYRE__DIR_IN; /* until it is told again */
+        op->arg.accept.next = 2 * most < ACCEPTS_PER_TURN ? 2 * most : ACCEPTS_PER_TURN;
+    } else {
+        gyre__op_try_next_turn(op);
+    }
 }
 
 /* ---- polling ---- */
@@ -293,7 +331,7 @@ static void poll_resume(struct gyre_op *op)
 /* A descriptor registered before reports only changes: ask for what holds already. */
 static void poll_arm(struct gyre_op *op)
 {
-    if (op->fd->flags & GYRE__FD_REGISTERED) {
+    if (is_registered_for(op)) {
         gyre__op_try_later(op);
     } else {
         await_edge(op);
@@ -334,6 +372,9 @@ static void epoll_arm(struct gyre_op *op)
     const uint8_t direction = gyre__kind_of(op)->direction;
     int32_t result;
 
+    if (op->kind == GYRE_OP_ACCEPT) {
+        op->arg.accept.next = 0;
+    }
     if (direction == GYRE__DIR_OUT && (op->fd->ready & GYRE__DIR_OUT)) {
         if (try_op(op, &result)) {
             gyre__op_ready(op, result);
@@ -426,9 +467,11 @@ static int epoll_wait_events(struct gyre_loop *loop, uint64_t deadline_ns)
     return 0;
 }
 
-/* The operations that an edge concerns get their try. */
-static void wake_ops(struct gyre_fd *fd, uint32_t events)
+/* The operations that an edge concerns get their try. Returns whether any has one now. */
+static int wake_ops(struct gyre_fd *fd, uint32_t events)
 {
+    int woken = 0;
+
     for (struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
         struct gyre_op *op = gyre__op_on(fd, link);
 
@@ -442,6 +485,17 @@ static void wake_ops(struct gyre_fd *fd, uint32_t events)
         } else if (op->state == GYRE__OP_ARMED && (fd->ready & gyre__kind_of(op)->direction)) {
             gyre__op_try_later(op);
         }
+        woken |= op->state == GYRE__OP_TRY;
+    }
+    return woken;
+}
+
+/* Connections wait and nobody accepts them: told of them once, not again and again. */
+static GYRE__RARE void use_edges(struct gyre_fd *fd)
+{
+    fd->flags &= (uint16_t)~GYRE__FD_LEVEL;
+    if (control(fd, EPOLL_CTL_MOD) < 0) {
+        fd->flags |= GYRE__FD_LEVEL;
     }
 }
 
@@ -490,8 +544,8 @@ static void dispatch_event(struct gyre_loop *loop, const struct epoll_event *eve
 
     if (op != NULL) {
         receive(op);
-    } else if (fd != NULL) {
-        wake_ops(fd, event->events);
+    } else if (fd != NULL && !wake_ops(fd, event->events) && (fd->flags & GYRE__FD_LEVEL)) {
+        use_edges(fd);
     }
     if (!gyre__list_empty(&loop->tries) || !gyre__list_empty(&loop->results)) {
         gyre__op_dispatch(loop, OPS_PER_EVENT);
