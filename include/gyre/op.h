@@ -118,7 +118,7 @@ struct gyre_op {
             uint32_t events;
         } poll;
         struct {
-            uint32_t next;
+            uint32_t most;
             uint32_t turn;
         } accept;
         struct {

@@ -19,7 +19,7 @@
  *
  * Sockets that accept are registered level-triggered. An edge would oblige to accept until there is
  * nothing, and an accept4(2) that finds nothing has made a socket and a file for it before it looks.
- * So as many are accepted as there were the last time, mostly one, and of others the kernel tells
+ * So about as many are accepted as there were the last time, mostly one, and of others the kernel tells
  * again. If nobody is there to accept them, the registration becomes edge-triggered for good, or the
  * loop would spin.
  */
@@ -239,19 +239,26 @@ static int try_op(struct gyre_op *op, int32_t *out_result)
 
 /* ---- accepting ---- */
 
-/* How many connections to accept before the kernel is asked whether there are others. */
+/* How many connections to accept before the kernel is asked whether there are others: twice as many
+ * if there were others the last time, half if there were none. */
 static uint32_t accepts_now(struct gyre_op *op)
 {
-    const uint32_t turn = (uint32_t)op->loop->stats.turns;
+    uint32_t *most = &op->arg.accept.most;
 
     if (!(op->fd->flags & GYRE__FD_LEVEL)) {
         return ACCEPTS_PER_TURN;
     }
-    if (turn - op->arg.accept.turn > 1 || op->arg.accept.next == 0) {
-        op->arg.accept.next = 1; /* none came in the last turn */
+    if ((uint32_t)op->loop->stats.turns - op->arg.accept.turn == 1) {
+        *most = *most < ACCEPTS_PER_TURN / 2 ? 2 * *most : ACCEPTS_PER_TURN;
     }
-    op->arg.accept.turn = turn;
-    return op->arg.accept.next;
+    return *most;
+}
+
+static void accepted_all(struct gyre_op *op)
+{
+    const uint32_t half = op->arg.accept.most / 2;
+
+    op->arg.accept.most = half > op->done ? half : op->done > 0 ? op->done : 1;
 }
 
 /* One accept. Returns 1 if the operation may go on in this turn. */
@@ -264,7 +271,7 @@ static int accept_once(struct gyre_op *op)
         if (gyre__fd_note_empty(op)) {
             return 1;
         }
-        op->arg.accept.next = op->done;
+        accepted_all(op);
         await_edge(op);
         return 0;
     }
@@ -299,7 +306,7 @@ static void accept_some(struct gyre_op *op)
     }
     if (op->fd->flags & GYRE__FD_LEVEL) {
         op->fd->ready &= (uint8_t)~GYRE__DIR_IN; /* until it is told again */
-        op->arg.accept.next = 2 * most < ACCEPTS_PER_TURN ? 2 * most : ACCEPTS_PER_TURN;
+        op->arg.accept.turn = (uint32_t)op->loop->stats.turns;
     } else {
         gyre__op_try_next_turn(op);
     }
@@ -373,7 +380,8 @@ static void epoll_arm(struct gyre_op *op)
     int32_t result;
 
     if (op->kind == GYRE_OP_ACCEPT) {
-        op->arg.accept.next = 0;
+        op->arg.accept.most = 1;
+        op->arg.accept.turn = (uint32_t)op->loop->stats.turns - 2;
     }
     if (direction == GYRE__DIR_OUT && (op->fd->ready & GYRE__DIR_OUT)) {
         if (try_op(op, &result)) {
