@@ -23,7 +23,8 @@ enum { RECEIVED_MORE = GYRE__RECEIVED_GONE + 1 };
 /* Returns bytes, 0 at the end, an error, or GYRE__NOT_YET. */
 static inline int recv_into(struct gyre_fd *fd, uint32_t block, struct gyre_lease *out_lease)
 {
-    struct gyre__pool *pool = &fd->loop->pool;
+    struct gyre_loop *loop = fd->loop;
+    struct gyre__pool *pool = &loop->pool;
     struct gyre__block *entry = &pool->table[block];
     const size_t room = pool->block_len - entry->used;
     uint8_t *const data = gyre__pool_at(pool, block, entry->used);
@@ -31,7 +32,7 @@ static inline int recv_into(struct gyre_fd *fd, uint32_t block, struct gyre_leas
 
     do {
         got = gyre__sys_recv(fd->number, data, room, MSG_DONTWAIT);
-        fd->loop->stats.syscalls++;
+        loop->stats.syscalls++;
     } while (got < 0 && errno == EINTR);
     if (got <= 0) {
         return got == 0 ? 0 : errno == EAGAIN ? GYRE__NOT_YET : -errno;
@@ -42,7 +43,7 @@ static inline int recv_into(struct gyre_fd *fd, uint32_t block, struct gyre_leas
     gyre__fd_note_size(fd, (uint32_t)got);
     gyre_assert((size_t)got <= room);
     entry->used += (uint32_t)got;
-    fd->loop->received += (size_t)got;
+    loop->received += (size_t)got;
     gyre__pool_lend(fd, block, data, (size_t)got, out_lease);
     return (int)got;
 }

@@ -24,7 +24,11 @@ static int grow(struct gyre__slots *slots, uint32_t capacity)
 int gyre__slots_init(struct gyre__slots *slots)
 {
     *slots = (struct gyre__slots){.fresh = 1};
-    return grow(slots, FIRST_CAPACITY) < 0 ? -ENOMEM : 0;
+    if (grow(slots, FIRST_CAPACITY) < 0) {
+        return -ENOMEM;
+    }
+    slots->table[0] = (struct gyre__slot){0};
+    return 0;
 }
 
 void gyre__slots_fini(struct gyre__slots *slots)

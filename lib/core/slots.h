@@ -21,7 +21,7 @@ struct gyre__slot {
 };
 
 struct gyre__slots {
-    struct gyre__slot *table; /* table[0] is never used, so that slot 0 means none */
+    struct gyre__slot *table; /* table[0] is of nobody, so that slot 0 means none */
     uint32_t capacity;
     uint32_t used;
     uint32_t fresh; /* from here on none was ever taken; they are not even written */
@@ -82,7 +82,7 @@ static inline void *gyre__slots_find(const struct gyre__slots *slots, uint64_t n
 {
     const uint32_t slot = (uint32_t)name;
 
-    if (slot == 0 || slot >= slots->fresh || slots->table[slot].generation != name >> 32) {
+    if (slot >= slots->fresh || slots->table[slot].generation != name >> 32) {
         return NULL;
     }
     return slots->table[slot].object;

@@ -1093,9 +1093,6 @@ void gyre__flow_push_loan(struct gyre_stream *stream, const struct gyre_lease *l
         return;
     }
     res = gyre__fd_send_now(&stream->fd, lease->data, lease->len);
-    if (res > 0) {
-        gyre__stream_be_active(stream);
-    }
     if (res != (int)lease->len) {
         keep_loan(stream, lease, res);
     } else if (stream->flags & GYRE__STREAM_SHUT) {

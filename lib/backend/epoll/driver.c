@@ -345,11 +345,13 @@ static void poll_arm(struct gyre_op *op)
     }
 }
 
-static void receive(struct gyre_op *op)
+static GYRE__INLINE void receive(struct gyre_op *op)
 {
     switch (gyre__receive_direct(op)) {
     case GYRE__RECEIVED_WAIT:
-        await_edge(op);
+        if (!(op->fd->flags & GYRE__FD_REGISTERED)) {
+            await_first_edge(op);
+        }
         break;
     case GYRE__RECEIVED_END:
         if (gyre__list_empty(&op->loop->results)) {
