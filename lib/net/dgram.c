@@ -178,6 +178,18 @@ static void dgram_end_turn(struct gyre_task *task)
 
 /* ---- open ---- */
 
+static void dgram_prepare_scratch(struct gyre__dgram_scratch *scratch)
+{
+    scratch->shaped_max = 0;
+    scratch->answering = NULL;
+    scratch->answers = 0;
+    memset(scratch->out, 0, sizeof(scratch->out));
+    for (int i = 0; i < GYRE__DGRAM_BATCH; i++) {
+        scratch->out[i].msg_hdr.msg_iov = &scratch->out_iov[i];
+        scratch->out[i].msg_hdr.msg_iovlen = 1;
+    }
+}
+
 static int dgram_get_scratch(struct gyre_loop *loop)
 {
     struct gyre__net *net = gyre__net_of(loop);
@@ -186,13 +198,18 @@ static int dgram_get_scratch(struct gyre_loop *loop)
         return -ENOMEM;
     }
     if (net->scratch == NULL) {
-        net->scratch = gyre__alloc(sizeof(*net->scratch)); /* not zeroed: mostly never touched */
-        if (net->scratch == NULL) {
+        const size_t line = _Alignof(struct gyre__dgram_scratch);
+        /* Not zeroed: mostly never touched. An allocator promises less alignment. */
+        uint8_t *memory = gyre__alloc(sizeof(*net->scratch) + line - 1);
+
+        if (memory == NULL) {
             return -ENOMEM;
         }
         loop->stats.allocations++;
-        net->scratch->shaped_max = 0;
-        memset(net->scratch->out, 0, sizeof(net->scratch->out));
+        net->scratch_memory = memory;
+        memory += -(uintptr_t)memory & (line - 1);
+        net->scratch = (struct gyre__dgram_scratch *)(void *)memory;
+        dgram_prepare_scratch(net->scratch);
     }
     return 0;
 }

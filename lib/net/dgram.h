@@ -56,16 +56,18 @@ struct gyre__dgram_item;
  * the cache. One piece each: the kernel takes a second one of a message with more ado.
  */
 struct gyre__dgram_scratch {
-    struct mmsghdr in[GYRE__DGRAM_BATCH];
+    _Alignas(64) struct mmsghdr in[GYRE__DGRAM_BATCH]; /* a cache line each */
     struct iovec in_iov[GYRE__DGRAM_BATCH];
     struct gyre_addr from[GYRE__DGRAM_BATCH];
     _Alignas(struct cmsghdr) uint8_t in_control[GYRE__DGRAM_BATCH][GYRE__DGRAM_CONTROL];
     uint32_t shaped_max; /* receive_max that in_iov is set up for */
     int shaped_control;
 
-    struct mmsghdr out[GYRE__DGRAM_BATCH];
+    struct gyre_dgram *answering; /* whose datagrams are being delivered, or NULL */
+    uint32_t answers;             /* of it: messages in out[] that are to be sent */
+    _Alignas(64) struct mmsghdr out[GYRE__DGRAM_BATCH];
     struct iovec out_iov[GYRE__DGRAM_BATCH];
-    struct gyre__dgram_item *out_item[GYRE__DGRAM_BATCH];
+    struct gyre__dgram_item *out_item[GYRE__DGRAM_BATCH]; /* of an answer: room for one */
     _Alignas(struct cmsghdr) uint8_t out_control[GYRE__DGRAM_BATCH][GYRE__DGRAM_CONTROL_OUT];
 
     _Alignas(64) uint8_t rooms[GYRE__DGRAM_BATCH][GYRE__DGRAM_ROOM];
@@ -161,6 +163,9 @@ void gyre__dgram_drop_held(struct gyre_dgram *dgram);
 /* Send what is queued, as much as the socket takes. Runs no callbacks. */
 void gyre__dgram_flush(struct gyre_dgram *dgram);
 
+/* Send what the callbacks of a batch answered. Runs no callbacks. */
+void gyre__dgram_send_answers(struct gyre__dgram_scratch *scratch);
+
 /* Everything queued has ended; flush or close is over. */
 void gyre__dgram_drop_queue(struct gyre_dgram *dgram);
 
@@ -176,7 +181,7 @@ void gyre__dgram_on_room(struct gyre_op *op, const struct gyre_result *result);
 void gyre__dgram_read_control(struct msghdr *msg, struct gyre_datagram *datagram,
                               struct gyre_addr *local);
 
-/* Write the control data for @item; @piece bytes go in one call. */
+/* Write the control data for @item, of which @piece bytes go in one call. @msg has none yet. */
 void gyre__dgram_write_control(const struct gyre__dgram_item *item, size_t piece,
                                struct msghdr *msg, uint8_t *control);
 

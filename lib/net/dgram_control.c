@@ -104,8 +104,6 @@ static void add_control(struct msghdr *msg, uint8_t *control, int level, int typ
 void gyre__dgram_write_control(const struct gyre__dgram_item *item, size_t piece,
                                struct msghdr *msg, uint8_t *control)
 {
-    msg->msg_control = NULL;
-    msg->msg_controllen = 0;
     if (item->from_family == AF_INET) {
         const struct in_pktinfo info = {.ipi_spec_dst = item->from.in,
                                         .ipi_ifindex = (int)item->interface};

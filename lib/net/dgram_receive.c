@@ -62,14 +62,16 @@ static void dgram_shape(struct gyre__dgram_scratch *scratch, const struct gyre_d
     scratch->shaped_control = control;
 }
 
-/* What the kernel changed in a header, for the next time. */
-static void dgram_reset_header(struct gyre__dgram_scratch *scratch, int index)
+/* What the kernel changed in a header, for the next time. It does not read the flags, and leaves the
+ * length of no control data at 0. */
+static inline void dgram_reset_header(struct gyre__dgram_scratch *scratch, int index)
 {
     struct msghdr *msg = &scratch->in[index].msg_hdr;
 
     msg->msg_namelen = sizeof(scratch->from[index].storage);
-    msg->msg_controllen = scratch->shaped_control ? GYRE__DGRAM_CONTROL : 0;
-    msg->msg_flags = 0;
+    if (scratch->shaped_control) {
+        msg->msg_controllen = GYRE__DGRAM_CONTROL;
+    }
 }
 
 static unsigned dgram_batch_size(const struct gyre_dgram *dgram)
@@ -135,6 +137,17 @@ void gyre__dgram_drop_held(struct gyre_dgram *dgram)
     }
 }
 
+/* What control data tell, as it is without any. */
+static inline void dgram_clear_control(struct gyre_datagram *datagram)
+{
+    datagram->segment = 0;
+    datagram->local = NULL;
+    datagram->interface = 0;
+    datagram->ttl = -1;
+    datagram->tos = -1;
+    datagram->source = 0;
+}
+
 /* Raw IPv4 sockets alone receive the IP header: take it off. */
 static void dgram_strip_header(struct gyre_datagram *datagram)
 {
@@ -146,36 +159,66 @@ static void dgram_strip_header(struct gyre_datagram *datagram)
     datagram->len -= header;
 }
 
-static void dgram_take(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch, int index)
+/* @datagram: as the one before left it. */
+static inline void dgram_take(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch,
+                              int index, struct gyre_datagram *datagram)
 {
     const uint32_t raw4 = GYRE__DGRAM_RAW | GYRE__DGRAM_IPV4;
     struct mmsghdr *in = &scratch->in[index];
     struct gyre_addr local;
-    struct gyre_datagram datagram = {
-        .data = scratch->rooms[index],
-        .len = in->msg_len,
-        .flags = in->msg_hdr.msg_flags & MSG_TRUNC ? GYRE_DGRAM_TRUNCATED : 0,
-        .from = &scratch->from[index],
-        .ttl = -1,
-        .tos = -1,
-    };
 
+    datagram->data = scratch->rooms[index];
+    datagram->len = in->msg_len;
+    datagram->flags = in->msg_hdr.msg_flags & MSG_TRUNC ? GYRE_DGRAM_TRUNCATED : 0;
+    datagram->from = &scratch->from[index];
     scratch->from[index].len = in->msg_hdr.msg_namelen;
     if (scratch->shaped_control) {
-        gyre__dgram_read_control(&in->msg_hdr, &datagram, &local);
+        dgram_clear_control(datagram);
+        gyre__dgram_read_control(&in->msg_hdr, datagram, &local);
     }
     if ((dgram->traits & raw4) == raw4) {
-        dgram_strip_header(&datagram);
+        dgram_strip_header(datagram);
     }
-    dgram->average = dgram->average - dgram->average / 8 + (uint32_t)datagram.len / 8;
     dgram_reset_header(scratch, index);
     if (!gyre__dgram_is_open(dgram)) {
         dgram->stats.lost++;
     } else if (dgram->paused) {
-        dgram_hold(dgram, &datagram);
+        dgram_hold(dgram, datagram);
     } else {
-        dgram_deliver(dgram, &datagram);
+        dgram_deliver(dgram, datagram);
     }
+}
+
+/* A moving average over about 8 datagrams. */
+static void dgram_note_sizes(struct gyre_dgram *dgram, const struct gyre__dgram_scratch *scratch,
+                             unsigned count)
+{
+    const unsigned weight = count < 8 ? count : 8;
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        sum += scratch->in[i].msg_len;
+    }
+    if (count > 0) {
+        dgram->average =
+            dgram->average - dgram->average * weight / 8 + (uint32_t)(sum / count) * weight / 8;
+    }
+}
+
+/* Callbacks run; what they answer leaves behind them. */
+static void dgram_take_batch(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch,
+                             int count)
+{
+    struct gyre_datagram datagram;
+
+    dgram_note_sizes(dgram, scratch, (unsigned)count);
+    dgram_clear_control(&datagram);
+    scratch->answering = dgram;
+    for (int i = 0; i < count; i++) {
+        dgram_take(dgram, scratch, i, &datagram);
+    }
+    gyre__dgram_send_answers(scratch);
+    scratch->answering = NULL;
 }
 
 /* ---- errors ---- */
@@ -256,9 +299,7 @@ static int dgram_receive_batch(struct gyre_dgram *dgram)
         dgram_receive_failed(dgram, errno);
         return 1;
     }
-    for (int i = 0; i < count; i++) {
-        dgram_take(dgram, scratch, i);
-    }
+    dgram_take_batch(dgram, scratch, count);
     return (unsigned)count == room;
 }
 

@@ -7,6 +7,11 @@
  * Items are sent in order, up to 64 in one system call. The callbacks of those that ended run soon
  * after, from the loop.
  *
+ * Answers go a shorter way. What a socket sends from on_datagram() while nothing else of it is queued is
+ * described to the kernel at once, and is sent when the callbacks of the batch have returned. It is
+ * not copied where it lies in the memory that the batch was received into, as that is not written
+ * before. Room for an item is set aside, so that what the socket does not take can always be queued.
+ *
  * sendmmsg(2) fails only when its first message does, so a failure is always that of the first in
  * the queue. But it need not be about that datagram: an ICMP error that an earlier one provoked
  * waits in the socket and is told to whoever calls next, who then has sent nothing. So the first is
@@ -178,19 +183,29 @@ static size_t dgram_piece(struct gyre_dgram *dgram, const struct gyre__dgram_ite
     return left < most ? left : most;
 }
 
-static void dgram_describe(struct gyre__dgram_scratch *scratch, unsigned index,
-                           struct gyre__dgram_item *item, size_t offset, size_t piece)
+/* What the kernel leaves as it is was set when the memory was made: see dgram_get_scratch(). */
+static inline struct msghdr *dgram_describe(struct gyre__dgram_scratch *scratch, unsigned index,
+                                            const void *to, socklen_t to_len)
 {
     struct msghdr *msg = &scratch->out[index].msg_hdr;
 
+    msg->msg_name = to_len > 0 ? (void *)(uintptr_t)to : NULL;
+    msg->msg_namelen = to_len;
+    msg->msg_control = NULL;
+    msg->msg_controllen = 0;
+    return msg;
+}
+
+static void dgram_describe_piece(struct gyre__dgram_scratch *scratch, unsigned index,
+                                 struct gyre__dgram_item *item, size_t offset, size_t piece)
+{
+    struct msghdr *msg = dgram_describe(scratch, index, item->to, item->to_len);
+
     scratch->out_item[index] = item;
     scratch->out_iov[index] = (struct iovec){(void *)(uintptr_t)(item->data + offset), piece};
-    msg->msg_name = item->to_len > 0 ? item->to : NULL;
-    msg->msg_namelen = item->to_len;
-    msg->msg_iov = &scratch->out_iov[index];
-    msg->msg_iovlen = 1;
-    msg->msg_flags = 0;
-    gyre__dgram_write_control(item, piece, msg, scratch->out_control[index]);
+    if (item->from_family != 0 || item->segment != 0) {
+        gyre__dgram_write_control(item, piece, msg, scratch->out_control[index]);
+    }
 }
 
 static unsigned dgram_describe_item(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch,
@@ -201,7 +216,7 @@ static unsigned dgram_describe_item(struct gyre_dgram *dgram, struct gyre__dgram
     do {
         const size_t piece = dgram_piece(dgram, item, offset);
 
-        dgram_describe(scratch, count++, item, offset, piece);
+        dgram_describe_piece(scratch, count++, item, offset, piece);
         offset += piece;
     } while (offset < item->len && count < GYRE__DGRAM_BATCH);
     return count;
@@ -318,17 +333,32 @@ static int dgram_waits_for_room(const struct gyre_dgram *dgram)
     return gyre_op_active(&dgram->out);
 }
 
+static int dgram_send_out(struct gyre_dgram *dgram, unsigned count)
+{
+    gyre__dgram_loop(dgram)->stats.syscalls++;
+    return gyre__sys_sendmmsg(dgram->fd.number, gyre__dgram_scratch(dgram)->out, count,
+                              MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* A writer that was refused may go on. */
+static inline void dgram_ask_to_drain(struct gyre_dgram *dgram)
+{
+    if (dgram->refused && dgram->queued_count <= dgram->count_max / 2 &&
+        dgram->queued_bytes <= dgram->bytes_max / 2) {
+        gyre__dgram_request_work(dgram); /* on_drain */
+    }
+}
+
 void gyre__dgram_flush(struct gyre_dgram *dgram)
 {
     struct gyre__dgram_scratch *scratch = gyre__dgram_scratch(dgram);
 
+    gyre__dgram_send_answers(scratch); /* of whomever: their place is needed */
     while (!gyre__list_empty(&dgram->queue) && !dgram_waits_for_room(dgram)) {
         const unsigned count = dgram_describe_queue(dgram, scratch);
-        const int rc =
-            gyre__sys_sendmmsg(dgram->fd.number, scratch->out, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+        const int rc = dgram_send_out(dgram, count);
         const int error = rc < 0 ? errno : 0;
 
-        gyre__dgram_loop(dgram)->stats.syscalls++;
         if (rc >= 0) {
             dgram_sent(dgram, scratch, rc);
         } else if (error == EAGAIN && !gyre__dgram_is_open(dgram)) {
@@ -337,10 +367,91 @@ void gyre__dgram_flush(struct gyre_dgram *dgram)
             dgram_send_failed(dgram, error);
         }
     }
-    if (dgram->refused && dgram->queued_count <= dgram->count_max / 2 &&
-        dgram->queued_bytes <= dgram->bytes_max / 2) {
-        gyre__dgram_request_work(dgram); /* on_drain */
+    dgram_ask_to_drain(dgram);
+}
+
+/* An answer that the socket did not take becomes an item. Its page has had the room set aside. */
+static void dgram_keep_answer(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch,
+                              unsigned index)
+{
+    struct gyre__dgram_item *item = scratch->out_item[index];
+    const struct msghdr *msg = &scratch->out[index].msg_hdr;
+    const struct iovec *iov = &scratch->out_iov[index];
+    uint8_t *copy = (uint8_t *)item->to + msg->msg_namelen;
+
+    if (msg->msg_control == NULL) { /* else its source is there */
+        item->from_family = 0;
+        item->interface = 0;
     }
+    item->page = dgram->page;
+    item->data = copy;
+    item->len = (uint32_t)iov->iov_len;
+    item->offset = 0;
+    item->error = 0;
+    item->segment = 0;
+    item->flags = 0;
+    item->to_len = msg->msg_namelen;
+    item->release = NULL;
+    item->context = NULL;
+    if (msg->msg_namelen > 0 && msg->msg_name != item->to) {
+        memcpy(item->to, msg->msg_name, msg->msg_namelen);
+    }
+    if (iov->iov_len > 0 && iov->iov_base != copy) {
+        memcpy(copy, iov->iov_base, iov->iov_len);
+    }
+    dgram->page->live++;
+    gyre__list_init(&item->link);
+    gyre__list_append(&dgram->queue, &item->link);
+}
+
+/* The socket took @sent answers of @count, and failed with @error or did not say why. */
+static GYRE__RARE void dgram_keep_answers(struct gyre_dgram *dgram, unsigned sent, unsigned count,
+                                          int error)
+{
+    struct gyre__dgram_scratch *scratch = gyre__dgram_scratch(dgram);
+
+    for (unsigned i = 0; i < sent; i++) {
+        dgram->queued_bytes -= scratch->out_iov[i].iov_len;
+    }
+    for (unsigned i = sent; i < count; i++) {
+        dgram_keep_answer(dgram, scratch, i);
+    }
+    if (error != 0 && (error != EAGAIN || gyre__dgram_is_open(dgram))) {
+        dgram_send_failed(dgram, error);
+    }
+    gyre__dgram_flush(dgram);
+}
+
+static inline void dgram_give_answers_page(struct gyre_dgram *dgram)
+{
+    gyre__slab_give(dgram_slab(dgram), dgram->page);
+    dgram->page = NULL;
+}
+
+void gyre__dgram_send_answers(struct gyre__dgram_scratch *scratch)
+{
+    struct gyre_dgram *dgram = scratch->answering;
+    const unsigned count = scratch->answers;
+    int rc;
+
+    if (count == 0) {
+        return;
+    }
+    gyre_assert(gyre__list_empty(&dgram->queue) && dgram->page->live == 0);
+    scratch->answers = 0;
+    rc = dgram_send_out(dgram, count);
+    if (rc > 0) {
+        dgram->room = GYRE__DGRAM_ROOM_UNKNOWN;
+        dgram->stats.sent += (unsigned)rc;
+        dgram->queued_count -= (unsigned)rc;
+    }
+    if (rc != (int)count) {
+        dgram_keep_answers(dgram, rc > 0 ? (unsigned)rc : 0, count, rc < 0 ? errno : 0);
+        return;
+    }
+    dgram->queued_bytes = 0; /* nothing else was queued */
+    dgram_give_answers_page(dgram);
+    dgram_ask_to_drain(dgram);
 }
 
 void gyre__dgram_on_room(struct gyre_op *op, const struct gyre_result *result)
@@ -359,30 +470,31 @@ void gyre__dgram_on_room(struct gyre_op *op, const struct gyre_result *result)
 
 /* ---- queue ---- */
 
-static size_t dgram_longest(const struct gyre_dgram *dgram,
-                            const struct gyre_dgram_message *message)
+static inline size_t dgram_longest(const struct gyre_dgram *dgram,
+                                   const struct gyre_dgram_message *message)
 {
     return message->segment == 0 ? dgram->send_max : GYRE_DGRAM_MAX;
 }
 
-static int dgram_check_source(const struct gyre_dgram *dgram,
-                              const struct gyre_dgram_message *message)
+static inline int dgram_check_source(const struct gyre_dgram *dgram,
+                                     const struct gyre_dgram_message *message)
 {
-    const int family = dgram->traits & GYRE__DGRAM_IPV4   ? AF_INET
-                       : dgram->traits & GYRE__DGRAM_IPV6 ? AF_INET6
-                                                          : AF_UNSPEC;
+    int family;
 
     if (message->from == NULL && message->interface == 0) {
         return 0;
     }
+    family = dgram->traits & GYRE__DGRAM_IPV4   ? AF_INET
+             : dgram->traits & GYRE__DGRAM_IPV6 ? AF_INET6
+                                                : AF_UNSPEC;
     if (family == AF_UNSPEC || (message->from != NULL && message->from->any.sa_family != family)) {
         return -EAFNOSUPPORT;
     }
     return family;
 }
 
-static int dgram_check_message(const struct gyre_dgram *dgram,
-                               const struct gyre_dgram_message *message)
+static inline int dgram_check_message(const struct gyre_dgram *dgram,
+                                      const struct gyre_dgram_message *message)
 {
     const int has_address = message->to != NULL && message->to->len > 0;
 
@@ -396,7 +508,7 @@ static int dgram_check_message(const struct gyre_dgram *dgram,
     return has_address || (dgram->traits & GYRE__DGRAM_CONNECTED) ? 0 : -EDESTADDRREQ;
 }
 
-static int dgram_is_full(struct gyre_dgram *dgram, size_t len)
+static inline int dgram_is_full(struct gyre_dgram *dgram, size_t len)
 {
     if (dgram->queued_count < dgram->count_max && dgram->queued_bytes <= dgram->bytes_max &&
         len <= dgram->bytes_max - dgram->queued_bytes) {
@@ -442,21 +554,31 @@ static void dgram_fill(struct gyre__dgram_item *item, const struct gyre_dgram_me
     }
 }
 
-static int dgram_enqueue(struct gyre_dgram *dgram, const struct gyre_dgram_message *message,
-                         int family)
+static inline socklen_t dgram_to_len(const struct gyre_dgram_message *message)
 {
-    const socklen_t to_len = message->to != NULL ? message->to->len : 0;
-    const size_t copied = message->release == NULL ? message->len : 0;
-    struct gyre__dgram_item *item = dgram_item_take(dgram, to_len + copied);
+    return message->to != NULL ? message->to->len : 0;
+}
 
+/* The message is handed over by value, so that those that are not queued are never put together. */
+static GYRE__APART int dgram_enqueue(struct gyre_dgram *dgram,
+                                     const struct gyre_dgram_message message, int family)
+{
+    const socklen_t to_len = dgram_to_len(&message);
+    const size_t copied = message.release == NULL ? message.len : 0;
+    struct gyre__dgram_item *item;
+
+    if (gyre__dgram_scratch(dgram)->answering == dgram) {
+        gyre__dgram_send_answers(gyre__dgram_scratch(dgram)); /* they come first */
+    }
+    item = dgram_item_take(dgram, to_len + copied);
     if (item == NULL) {
         return -ENOMEM;
     }
-    dgram_fill(item, message, to_len);
-    dgram_set_source(item, message, family);
+    dgram_fill(item, &message, to_len);
+    dgram_set_source(item, &message, family);
     gyre__list_init(&item->link);
     gyre__list_append(&dgram->queue, &item->link);
-    dgram->queued_bytes += message->len;
+    dgram->queued_bytes += message.len;
     dgram->queued_count++;
     if (dgram->queued_count == GYRE__DGRAM_BATCH) {
         gyre__dgram_flush(dgram); /* a full batch leaves while it is in the cache */
@@ -466,9 +588,96 @@ static int dgram_enqueue(struct gyre_dgram *dgram, const struct gyre_dgram_messa
     return 0;
 }
 
-int gyre_dgram_send_message(struct gyre_dgram *dgram, const struct gyre_dgram_message *message)
+/* ---- answers ---- */
+
+/* Room for an item, in a page of its own for what is answered in one call. NULL: queue it. */
+static inline struct gyre__dgram_item *
+dgram_answer_room(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch, size_t len)
 {
-    int rc = message == NULL ? -EINVAL : gyre__dgram_check(dgram);
+    struct gyre__dgram_page *page;
+
+    if (scratch->answers > 0 && dgram->page->used + len > GYRE__DGRAM_PAGE_ROOM) {
+        gyre__dgram_send_answers(scratch);
+    }
+    if (scratch->answers == 0 && (!gyre__list_empty(&dgram->queue) || dgram->page != NULL ||
+                                  dgram_make_room(dgram, len) < 0)) {
+        return NULL;
+    }
+    page = dgram->page;
+    page->used += (uint32_t)len;
+    return (struct gyre__dgram_item *)(void *)(page->bytes + page->used - len);
+}
+
+static inline int dgram_lies_in(const void *data, const void *from, size_t len)
+{
+    return (uintptr_t)data - (uintptr_t)from < len;
+}
+
+static inline const void *dgram_answer_to(const struct gyre__dgram_scratch *scratch,
+                                          struct gyre__dgram_item *item,
+                                          const struct gyre_dgram_message *message)
+{
+    const socklen_t len = dgram_to_len(message);
+
+    if (len == 0 || dgram_lies_in(message->to, scratch->from, sizeof(scratch->from))) {
+        return &message->to->any;
+    }
+    return memcpy(item->to, &message->to->any, len);
+}
+
+static inline const void *dgram_answer_data(const struct gyre__dgram_scratch *scratch,
+                                            struct gyre__dgram_item *item,
+                                            const struct gyre_dgram_message *message)
+{
+    if (message->len == 0 || dgram_lies_in(message->data, scratch->rooms, sizeof(scratch->rooms))) {
+        return message->data;
+    }
+    return memcpy((uint8_t *)item->to + dgram_to_len(message), message->data, message->len);
+}
+
+/* Returns 0 if it has to be queued. */
+static inline int dgram_answer(struct gyre_dgram *dgram, const struct gyre_dgram_message *message,
+                               int family)
+{
+    struct gyre__dgram_scratch *scratch = gyre__dgram_scratch(dgram);
+    const socklen_t to_len = dgram_to_len(message);
+    struct gyre__dgram_item *item;
+    struct msghdr *msg;
+    unsigned index;
+
+    if (scratch->answering != dgram || message->release != NULL || message->segment != 0) {
+        return 0;
+    }
+    item = dgram_answer_room(
+        dgram, scratch, dgram_round_up(sizeof(struct gyre__dgram_item) + to_len + message->len));
+    if (item == NULL) {
+        return 0;
+    }
+    index = scratch->answers++;
+    msg = dgram_describe(scratch, index, dgram_answer_to(scratch, item, message), to_len);
+    scratch->out_item[index] = item;
+    scratch->out_iov[index].iov_base = (void *)(uintptr_t)dgram_answer_data(scratch, item, message);
+    scratch->out_iov[index].iov_len = message->len;
+    if (family != 0) {
+        item->segment = 0;
+        dgram_set_source(item, message, family);
+        gyre__dgram_write_control(item, message->len, msg, scratch->out_control[index]);
+    }
+    dgram->queued_bytes += message->len;
+    dgram->queued_count++;
+    if (scratch->answers == GYRE__DGRAM_BATCH) {
+        gyre__dgram_send_answers(scratch);
+    }
+    return 1;
+}
+
+/* ---- send ---- */
+
+/* Inlined, so that what a caller's message does not have is known there. */
+static GYRE__INLINE int dgram_send(struct gyre_dgram *dgram,
+                                   const struct gyre_dgram_message *message)
+{
+    int rc = gyre__dgram_check(dgram);
     int family;
 
     rc = rc < 0 ? rc : dgram_check_message(dgram, message);
@@ -479,7 +688,15 @@ int gyre_dgram_send_message(struct gyre_dgram *dgram, const struct gyre_dgram_me
     if (family < 0) {
         return family;
     }
-    return dgram_is_full(dgram, message->len) ? -ENOBUFS : dgram_enqueue(dgram, message, family);
+    if (dgram_is_full(dgram, message->len)) {
+        return -ENOBUFS;
+    }
+    return dgram_answer(dgram, message, family) ? 0 : dgram_enqueue(dgram, *message, family);
+}
+
+int gyre_dgram_send_message(struct gyre_dgram *dgram, const struct gyre_dgram_message *message)
+{
+    return message == NULL ? -EINVAL : dgram_send(dgram, message);
 }
 
 int gyre_dgram_send(struct gyre_dgram *dgram, const struct gyre_addr *to, const void *data,
@@ -487,23 +704,17 @@ int gyre_dgram_send(struct gyre_dgram *dgram, const struct gyre_addr *to, const 
 {
     const struct gyre_dgram_message message = {.to = to, .data = data, .len = len};
 
-    return gyre_dgram_send_message(dgram, &message);
+    return dgram_send(dgram, &message);
 }
 
-int gyre_dgram_reply(struct gyre_dgram *dgram, const struct gyre_datagram *datagram,
-                     const void *data, size_t len)
+/* From the address that was asked. */
+static GYRE__APART int dgram_reply_from(struct gyre_dgram *dgram,
+                                        const struct gyre_datagram *datagram, const void *data,
+                                        size_t len)
 {
-    struct gyre_dgram_message message = {.data = data, .len = len};
-    struct gyre_addr from;
+    struct gyre_dgram_message message = {.to = datagram->from, .data = data, .len = len};
+    struct gyre_addr from = *datagram->local;
 
-    if (datagram == NULL) {
-        return -EINVAL;
-    }
-    message.to = datagram->from;
-    if (datagram->local == NULL) {
-        return gyre_dgram_send_message(dgram, &message);
-    }
-    from = *datagram->local;
     if (from.any.sa_family == AF_INET) {
         from.in.sin_addr.s_addr = datagram->source;
     }
@@ -511,4 +722,14 @@ int gyre_dgram_reply(struct gyre_dgram *dgram, const struct gyre_datagram *datag
         message.from = &from;
     }
     return gyre_dgram_send_message(dgram, &message);
+}
+
+int gyre_dgram_reply(struct gyre_dgram *dgram, const struct gyre_datagram *datagram,
+                     const void *data, size_t len)
+{
+    if (datagram == NULL) {
+        return -EINVAL;
+    }
+    return datagram->local == NULL ? gyre_dgram_send(dgram, datagram->from, data, len)
+                                   : dgram_reply_from(dgram, datagram, data, len);
 }

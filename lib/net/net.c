@@ -17,7 +17,7 @@ static void net_fini(struct gyre_loop *loop)
     gyre__slab_fini(&net->parcels);
     gyre__slab_fini(&net->buffers);
     gyre__slab_fini(&net->dgram_pages);
-    gyre__free(net->scratch);
+    gyre__free(net->scratch_memory);
     gyre__free(net);
 }
 
