@@ -320,6 +320,7 @@ int gyre_dgram_close(struct gyre_dgram *dgram)
     dgram_set_state(dgram, GYRE__DGRAM_CLOSING);
     gyre__task_withdraw(&dgram->task);
     gyre__dgram_flush(dgram);
+    dgram->answering = 0;
     gyre__dgram_drop_queue(dgram);
     gyre__dgram_drop_held(dgram);
     rc = gyre_op_close(&dgram->closing, &dgram->fd, 0);

@@ -214,11 +214,13 @@ static void dgram_take_batch(struct gyre_dgram *dgram, struct gyre__dgram_scratc
     dgram_note_sizes(dgram, scratch, (unsigned)count);
     dgram_clear_control(&datagram);
     scratch->answering = dgram;
+    dgram->answering = 1;
     for (int i = 0; i < count; i++) {
         dgram_take(dgram, scratch, i, &datagram);
     }
     gyre__dgram_send_answers(scratch);
     scratch->answering = NULL;
+    dgram->answering = 0;
 }
 
 /* ---- errors ---- */

@@ -470,14 +470,14 @@ void gyre__dgram_on_room(struct gyre_op *op, const struct gyre_result *result)
 
 /* ---- queue ---- */
 
-static inline size_t dgram_longest(const struct gyre_dgram *dgram,
-                                   const struct gyre_dgram_message *message)
+static size_t dgram_longest(const struct gyre_dgram *dgram,
+                            const struct gyre_dgram_message *message)
 {
     return message->segment == 0 ? dgram->send_max : GYRE_DGRAM_MAX;
 }
 
-static inline int dgram_check_source(const struct gyre_dgram *dgram,
-                                     const struct gyre_dgram_message *message)
+static int dgram_check_source(const struct gyre_dgram *dgram,
+                              const struct gyre_dgram_message *message)
 {
     int family;
 
@@ -493,8 +493,8 @@ static inline int dgram_check_source(const struct gyre_dgram *dgram,
     return family;
 }
 
-static inline int dgram_check_message(const struct gyre_dgram *dgram,
-                                      const struct gyre_dgram_message *message)
+static int dgram_check_message(const struct gyre_dgram *dgram,
+                               const struct gyre_dgram_message *message)
 {
     const int has_address = message->to != NULL && message->to->len > 0;
 
@@ -508,10 +508,15 @@ static inline int dgram_check_message(const struct gyre_dgram *dgram,
     return has_address || (dgram->traits & GYRE__DGRAM_CONNECTED) ? 0 : -EDESTADDRREQ;
 }
 
-static inline int dgram_is_full(struct gyre_dgram *dgram, size_t len)
+static inline int dgram_has_space(const struct gyre_dgram *dgram, size_t len)
 {
-    if (dgram->queued_count < dgram->count_max && dgram->queued_bytes <= dgram->bytes_max &&
-        len <= dgram->bytes_max - dgram->queued_bytes) {
+    return dgram->queued_count < dgram->count_max && dgram->queued_bytes <= dgram->bytes_max &&
+           len <= dgram->bytes_max - dgram->queued_bytes;
+}
+
+static int dgram_is_full(struct gyre_dgram *dgram, size_t len)
+{
+    if (dgram_has_space(dgram, len)) {
         return 0;
     }
     dgram->refused = 1;
@@ -559,26 +564,25 @@ static inline socklen_t dgram_to_len(const struct gyre_dgram_message *message)
     return message->to != NULL ? message->to->len : 0;
 }
 
-/* The message is handed over by value, so that those that are not queued are never put together. */
-static GYRE__APART int dgram_enqueue(struct gyre_dgram *dgram,
-                                     const struct gyre_dgram_message message, int family)
+static int dgram_enqueue(struct gyre_dgram *dgram, const struct gyre_dgram_message *message,
+                         int family)
 {
-    const socklen_t to_len = dgram_to_len(&message);
-    const size_t copied = message.release == NULL ? message.len : 0;
+    const socklen_t to_len = message->to != NULL ? message->to->len : 0;
+    const size_t copied = message->release == NULL ? message->len : 0;
     struct gyre__dgram_item *item;
 
-    if (gyre__dgram_scratch(dgram)->answering == dgram) {
+    if (dgram->answering) {
         gyre__dgram_send_answers(gyre__dgram_scratch(dgram)); /* they come first */
     }
     item = dgram_item_take(dgram, to_len + copied);
     if (item == NULL) {
         return -ENOMEM;
     }
-    dgram_fill(item, &message, to_len);
-    dgram_set_source(item, &message, family);
+    dgram_fill(item, message, to_len);
+    dgram_set_source(item, message, family);
     gyre__list_init(&item->link);
     gyre__list_append(&dgram->queue, &item->link);
-    dgram->queued_bytes += message.len;
+    dgram->queued_bytes += message->len;
     dgram->queued_count++;
     if (dgram->queued_count == GYRE__DGRAM_BATCH) {
         gyre__dgram_flush(dgram); /* a full batch leaves while it is in the cache */
@@ -613,71 +617,77 @@ static inline int dgram_lies_in(const void *data, const void *from, size_t len)
     return (uintptr_t)data - (uintptr_t)from < len;
 }
 
-static inline const void *dgram_answer_to(const struct gyre__dgram_scratch *scratch,
-                                          struct gyre__dgram_item *item,
-                                          const struct gyre_dgram_message *message)
+/* Describe an answer; it has been checked. Returns its index, or -1 if it has to be queued. */
+static inline int dgram_answer(struct gyre_dgram *dgram, const struct gyre_addr *to,
+                               const void *data, size_t len)
 {
-    const socklen_t len = dgram_to_len(message);
+    struct gyre__dgram_scratch *scratch = gyre__dgram_scratch(dgram);
+    const socklen_t to_len = to != NULL ? to->len : 0;
+    struct gyre__dgram_item *item = dgram_answer_room(
+        dgram, scratch, dgram_round_up(sizeof(struct gyre__dgram_item) + to_len + len));
+    const void *name = item;
+    unsigned index;
 
-    if (len == 0 || dgram_lies_in(message->to, scratch->from, sizeof(scratch->from))) {
-        return &message->to->any;
+    if (item == NULL) {
+        return -1;
     }
-    return memcpy(item->to, &message->to->any, len);
+    if (to_len > 0) {
+        name = dgram_lies_in(to, scratch->from, sizeof(scratch->from))
+                   ? &to->any
+                   : memcpy(item->to, &to->any, to_len);
+    }
+    if (len > 0 && !dgram_lies_in(data, scratch->rooms, sizeof(scratch->rooms))) {
+        data = memcpy((uint8_t *)item->to + to_len, data, len);
+    }
+    index = scratch->answers++;
+    dgram_describe(scratch, index, name, to_len);
+    scratch->out_item[index] = item;
+    scratch->out_iov[index].iov_base = (void *)(uintptr_t)data;
+    scratch->out_iov[index].iov_len = len;
+    dgram->queued_bytes += len;
+    dgram->queued_count++;
+    return (int)index;
 }
 
-static inline const void *dgram_answer_data(const struct gyre__dgram_scratch *scratch,
-                                            struct gyre__dgram_item *item,
-                                            const struct gyre_dgram_message *message)
+/* A full batch leaves while it is in the cache. */
+static inline void dgram_answered(struct gyre_dgram *dgram, int index)
 {
-    if (message->len == 0 || dgram_lies_in(message->data, scratch->rooms, sizeof(scratch->rooms))) {
-        return message->data;
+    if (index == GYRE__DGRAM_BATCH - 1) {
+        gyre__dgram_send_answers(gyre__dgram_scratch(dgram));
     }
-    return memcpy((uint8_t *)item->to + dgram_to_len(message), message->data, message->len);
 }
 
 /* Returns 0 if it has to be queued. */
-static inline int dgram_answer(struct gyre_dgram *dgram, const struct gyre_dgram_message *message,
-                               int family)
+static int dgram_answer_message(struct gyre_dgram *dgram, const struct gyre_dgram_message *message,
+                                int family)
 {
     struct gyre__dgram_scratch *scratch = gyre__dgram_scratch(dgram);
-    const socklen_t to_len = dgram_to_len(message);
-    struct gyre__dgram_item *item;
-    struct msghdr *msg;
-    unsigned index;
+    int index;
 
-    if (scratch->answering != dgram || message->release != NULL || message->segment != 0) {
+    if (!dgram->answering || message->release != NULL || message->segment != 0) {
         return 0;
     }
-    item = dgram_answer_room(
-        dgram, scratch, dgram_round_up(sizeof(struct gyre__dgram_item) + to_len + message->len));
-    if (item == NULL) {
+    index = dgram_answer(dgram, message->to, message->data, message->len);
+    if (index < 0) {
         return 0;
     }
-    index = scratch->answers++;
-    msg = dgram_describe(scratch, index, dgram_answer_to(scratch, item, message), to_len);
-    scratch->out_item[index] = item;
-    scratch->out_iov[index].iov_base = (void *)(uintptr_t)dgram_answer_data(scratch, item, message);
-    scratch->out_iov[index].iov_len = message->len;
     if (family != 0) {
+        struct gyre__dgram_item *item = scratch->out_item[index];
+
         item->segment = 0;
         dgram_set_source(item, message, family);
-        gyre__dgram_write_control(item, message->len, msg, scratch->out_control[index]);
+        gyre__dgram_write_control(item, message->len, &scratch->out[index].msg_hdr,
+                                  scratch->out_control[index]);
     }
-    dgram->queued_bytes += message->len;
-    dgram->queued_count++;
-    if (scratch->answers == GYRE__DGRAM_BATCH) {
-        gyre__dgram_send_answers(scratch);
-    }
+    dgram_answered(dgram, index);
     return 1;
 }
 
 /* ---- send ---- */
 
-/* Inlined, so that what a caller's message does not have is known there. */
-static GYRE__INLINE int dgram_send(struct gyre_dgram *dgram,
-                                   const struct gyre_dgram_message *message)
+int gyre_dgram_send_message(struct gyre_dgram *dgram, const struct gyre_dgram_message *message)
 {
-    int rc = gyre__dgram_check(dgram);
+    int rc = message == NULL ? -EINVAL : gyre__dgram_check(dgram);
     int family;
 
     rc = rc < 0 ? rc : dgram_check_message(dgram, message);
@@ -691,20 +701,38 @@ static GYRE__INLINE int dgram_send(struct gyre_dgram *dgram,
     if (dgram_is_full(dgram, message->len)) {
         return -ENOBUFS;
     }
-    return dgram_answer(dgram, message, family) ? 0 : dgram_enqueue(dgram, *message, family);
+    return dgram_answer_message(dgram, message, family) ? 0 : dgram_enqueue(dgram, message, family);
 }
 
-int gyre_dgram_send_message(struct gyre_dgram *dgram, const struct gyre_dgram_message *message)
+/* What most answers are: bytes, to an address. Anything else is looked at more closely. */
+static inline int dgram_is_usual_answer(const struct gyre_dgram *dgram, const struct gyre_addr *to,
+                                        const void *data, size_t len)
 {
-    return message == NULL ? -EINVAL : dgram_send(dgram, message);
+    return dgram != NULL && dgram->answering && gyre__loop_check(gyre__dgram_loop(dgram)) == 0 &&
+           data != NULL && len <= dgram->send_max && to != NULL && to->len > 0 &&
+           to->len <= sizeof(to->storage) && dgram_has_space(dgram, len);
+}
+
+static GYRE__APART int dgram_send_unusual(struct gyre_dgram *dgram, const struct gyre_addr *to,
+                                          const void *data, size_t len)
+{
+    const struct gyre_dgram_message message = {.to = to, .data = data, .len = len};
+
+    return gyre_dgram_send_message(dgram, &message);
 }
 
 int gyre_dgram_send(struct gyre_dgram *dgram, const struct gyre_addr *to, const void *data,
                     size_t len)
 {
-    const struct gyre_dgram_message message = {.to = to, .data = data, .len = len};
+    if (dgram_is_usual_answer(dgram, to, data, len)) {
+        const int index = dgram_answer(dgram, to, data, len);
 
-    return dgram_send(dgram, &message);
+        if (index >= 0) {
+            dgram_answered(dgram, index);
+            return 0;
+        }
+    }
+    return dgram_send_unusual(dgram, to, data, len);
 }
 
 /* From the address that was asked. */

@@ -431,6 +431,44 @@ static void receive_in_floods_and_singly_loses_nothing_and_never_spins(void)
     test_loop_end(loop);
 }
 
+/* A flooded socket on io_uring is told anew of what its share of a turn left; see dgram_note_batch(). On
+ * epoll it goes on by itself, once more in the same turn. */
+static void flooded_socket_keeps_to_its_share_of_a_turn(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const int client = plain_open("127.0.0.1", NULL);
+    const int room = 1 << 20;
+    struct gyre_loop_info info;
+    struct mate server;
+    uint32_t sent = 0;
+
+    assert_int_equal(gyre_loop_info(loop, &info), 0);
+    const int share = info.backend == GYRE_BACKEND_URING ? 256 : 512;
+    open_v4(&server, loop);
+    server.then = mate_in_order;
+    const struct gyre_addr there = mate_addr(&server);
+    /* As much as a process without privileges may have is enough. */
+    assert_int_equal(
+        setsockopt(gyre_dgram_number(&server.dgram), SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)),
+        0);
+    for (int round = 0; round < 5; round++) {
+        plain_send_numbers(client, &there, sent, 64, 4);
+        sent += 64;
+        mate_until(&server, (int)sent);
+    }
+    plain_send_numbers(client, &there, sent, 520, 4);
+    sent += 520;
+    while (server.datagrams < (int)sent) {
+        const int before = server.datagrams;
+
+        trial_turns(loop, 1);
+        assert_true(server.datagrams - before <= share);
+    }
+    mate_close(&server);
+    close(client);
+    test_loop_end(loop);
+}
+
 /* Room in the send buffer is no news to a socket that has always had some. */
 static void reply_that_has_left_wakes_nobody(void)
 {
@@ -890,6 +928,7 @@ int main(void)
         TEST_CASE(burst_received_and_dropped_add_up),
         TEST_CASE(busy_socket_makes_few_system_calls),
         TEST_CASE(receive_in_floods_and_singly_loses_nothing_and_never_spins),
+        TEST_CASE(flooded_socket_keeps_to_its_share_of_a_turn),
         TEST_CASE(reply_that_has_left_wakes_nobody),
         TEST_CASE(flood_does_not_starve_the_rest),
         TEST_CASE(refused_connected_is_told_and_the_socket_works_on),
