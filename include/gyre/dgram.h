@@ -159,6 +159,7 @@ struct gyre_dgram {
     uint8_t room;
     uint8_t troubled;
     uint8_t flooded;
+    uint8_t busy;
     uint8_t answering;
     uint16_t flags;
     uint16_t batch;

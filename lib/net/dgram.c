@@ -3,7 +3,8 @@
  *
  *     NONE --gyre_dgram_open()--> OPEN --gyre_dgram_close()--> CLOSING --finish()--> CLOSED
  *
- * OPEN:    the poll `in` is active and tells of data; `out` is active while the socket's send buffer is full.
+ * OPEN:    the poll `in` is active and tells of data, or the socket is busy and read without being told;
+ *          `out` is active while the socket's send buffer is full.
  * CLOSING: the descriptor's close waits for both; nothing is queued.
  * CLOSED:  nothing refers to the struct any more.
  *
@@ -132,11 +133,6 @@ static void dgram_on_work(struct gyre_op *op, const struct gyre_result *result)
     }
 }
 
-static int dgram_wait(struct gyre_dgram *dgram)
-{
-    return gyre_op_poll(&dgram->in, &dgram->fd, POLLIN, dgram->flooded ? 0 : GYRE_MULTISHOT);
-}
-
 static void dgram_on_readable(struct gyre_op *op, const struct gyre_result *result)
 {
     struct gyre_dgram *dgram = gyre_container_of(op, struct gyre_dgram, in);
@@ -144,20 +140,18 @@ static void dgram_on_readable(struct gyre_op *op, const struct gyre_result *resu
     if (!gyre__dgram_is_open(dgram)) {
         return;
     }
-    if (!(result->flags & GYRE_MORE) && (result->res >= 0 || result->res == -ECANCELED)) {
-        const int rc = dgram_wait(dgram); /* before callbacks run: its memory is still reserved */
-
-        gyre_assert(rc == 0);
-    }
-    if (result->res == -ECANCELED) {
-        return; /* for another way of waiting */
-    }
-    if (result->res < 0) {
+    if (result->res < 0 && result->res != -ECANCELED) {
         gyre__dgram_report(dgram, result->res, NULL);
         if (gyre__dgram_is_open(dgram)) {
             gyre_dgram_close(dgram); /* it would never receive again */
         }
         return;
+    }
+    if (!(result->flags & GYRE_MORE)) { /* before callbacks run: its memory is still reserved */
+        gyre__dgram_poll_ended(dgram, result->res);
+    }
+    if (result->res == -ECANCELED) {
+        return; /* for another way of waiting */
     }
     dgram->readable = 1;
     dgram->troubled |= (result->res & POLLERR) && (dgram->flags & GYRE_DGRAM_ERROR_DETAIL);
@@ -171,7 +165,7 @@ static void dgram_end_turn(struct gyre_task *task)
     struct gyre_dgram *dgram = gyre_container_of(task, struct gyre_dgram, task);
 
     gyre__dgram_flush(dgram);
-    if (dgram->troubled || gyre__dgram_may_receive(dgram)) {
+    if (dgram->troubled || dgram->busy || gyre__dgram_may_receive(dgram)) {
         gyre__dgram_request_work(dgram);
     }
 }
@@ -257,7 +251,7 @@ static int dgram_start(struct gyre_dgram *dgram, struct gyre_loop *loop, int num
     if (rc < 0) {
         return rc;
     }
-    rc = dgram_wait(dgram);
+    rc = gyre__dgram_wait(dgram);
     if (rc < 0) {
         const int undone = gyre_fd_detach(&dgram->fd, &ignored);
 
@@ -321,6 +315,7 @@ int gyre_dgram_close(struct gyre_dgram *dgram)
     gyre__task_withdraw(&dgram->task);
     gyre__dgram_flush(dgram);
     dgram->answering = 0;
+    gyre__dgram_rest(dgram);
     gyre__dgram_drop_queue(dgram);
     gyre__dgram_drop_held(dgram);
     rc = gyre_op_close(&dgram->closing, &dgram->fd, 0);

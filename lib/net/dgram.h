@@ -24,6 +24,13 @@ enum gyre__dgram_room {
     GYRE__DGRAM_ROOM_SURE, /* and poll(2), just now */
 };
 
+/* gyre_dgram.busy */
+enum gyre__dgram_busy {
+    GYRE__DGRAM_IDLE = 0, /* a poll tells of data */
+    GYRE__DGRAM_BUSY,     /* a poll has told, and none is active: read once in each turn */
+    GYRE__DGRAM_BUSY_FED, /* and something was there in each turn since */
+};
+
 /* gyre_dgram.traits */
 #define GYRE__DGRAM_IPV4      (1u << 0) /* the socket's family */
 #define GYRE__DGRAM_IPV6      (1u << 1)
@@ -151,6 +158,16 @@ int gyre__dgram_inspect(struct gyre_dgram *dgram, int number,
 
 /* Deliver what is kept, then receive, as much as one turn allows. */
 void gyre__dgram_receive(struct gyre_dgram *dgram);
+
+/* Wait to be told of data. Returns 0 or -ENOMEM. */
+int gyre__dgram_wait(struct gyre_dgram *dgram);
+
+/* The poll is over with @result, events or -ECANCELED: wait again, or read without. Runs no
+ * callbacks. */
+void gyre__dgram_poll_ended(struct gyre_dgram *dgram, int32_t result);
+
+/* Be busy no longer. */
+void gyre__dgram_rest(struct gyre_dgram *dgram);
 
 /* Tell the ICMP errors that wait in the error queue, if it is used. Returns how many. */
 int gyre__dgram_take_errors(struct gyre_dgram *dgram);

@@ -9,6 +9,7 @@
 #include "base/sys.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 
 enum {
@@ -305,12 +306,15 @@ static int dgram_receive_batch(struct gyre_dgram *dgram)
     return (unsigned)count == room;
 }
 
+/* ---- wait, or not ---- */
+
 /*
- * While a multishot poll is armed, each datagram that arrives or leaves calls it (on Linux 6.18 that
- * is 70 ns each), to tell what is known already. A poll for one event is off the socket from that event
- * until the next turn waits, and there the kernel looks first whether something is there. Armed anew
- * it costs more than two or three of those calls; so it serves where a turn receives many. On epoll
- * being off the socket would take two system calls.
+ * While a poll is armed, or the socket stands in the epoll set, each datagram that arrives or leaves
+ * calls it, to tell what is known already: 70 ns each on Linux 6.18, and several times that while
+ * the sender is on another processor, because both take the same locks. Where a turn receives few, that is less
+ * than to arm it anew. A socket that is flooded is taken off and is busy: it is read once more in each
+ * turn, behind the others, and only when it is found empty is it put back, where the kernel first
+ * looks whether something is there.
  *
  * An event that brought nothing leads back, or what makes the poll end at once each time, and is
  * nothing that can be received, would keep the loop busy.
@@ -319,8 +323,8 @@ static void dgram_note_batch(struct gyre_dgram *dgram, uint64_t count)
 {
     const uint64_t some = count < GYRE__DGRAM_BATCH ? count : GYRE__DGRAM_BATCH;
 
-    if (gyre__dgram_loop(dgram)->backend->tries_at_once) {
-        return;
+    if (count == 0 && dgram->busy == GYRE__DGRAM_BUSY_FED) {
+        return; /* that tells nothing of how many come with the next event */
     }
     dgram->batch = (uint16_t)(dgram->batch - dgram->batch / 8 + some); /* 8 times the average */
     if (count == 0 || dgram->batch < 8 * FLOOD_UNTIL) {
@@ -331,9 +335,58 @@ static void dgram_note_batch(struct gyre_dgram *dgram, uint64_t count)
     }
 }
 
-static int dgram_will_be_told(const struct gyre_dgram *dgram)
+int gyre__dgram_wait(struct gyre_dgram *dgram)
 {
-    return gyre_op_active(&dgram->in) && !(dgram->in.flags & GYRE_MULTISHOT);
+    return gyre_op_poll(&dgram->in, &dgram->fd, POLLIN, dgram->flooded ? 0 : GYRE_MULTISHOT);
+}
+
+/* It counts as an operation, so that the loop runs and the poll's place is kept. */
+static void dgram_get_busy(struct gyre_dgram *dgram)
+{
+    gyre_assert(dgram->busy == GYRE__DGRAM_IDLE && !gyre_op_active(&dgram->in));
+    dgram->busy = GYRE__DGRAM_BUSY;
+    dgram->readable = 1;
+    gyre__dgram_loop(dgram)->active_ops++;
+}
+
+void gyre__dgram_rest(struct gyre_dgram *dgram)
+{
+    if (dgram->busy != GYRE__DGRAM_IDLE) {
+        dgram->busy = GYRE__DGRAM_IDLE;
+        gyre__dgram_loop(dgram)->active_ops--;
+    }
+}
+
+void gyre__dgram_poll_ended(struct gyre_dgram *dgram, int32_t result)
+{
+    if (!dgram->flooded) {
+        const int rc = gyre__dgram_wait(dgram);
+
+        gyre_assert(rc == 0);
+        return;
+    }
+    dgram_get_busy(dgram);
+    if (gyre__list_empty(&dgram->fd.ops)) { /* else one waits for room */
+        gyre__dgram_loop(dgram)->backend->forget(&dgram->fd);
+    }
+    if (result < 0) { /* the batch before was what led here */
+        dgram->busy = GYRE__DGRAM_BUSY_FED;
+        gyre__task_request(gyre__dgram_loop(dgram), &dgram->task);
+    }
+}
+
+/* The turn of a busy socket brought @count. */
+static void dgram_stay_busy(struct gyre_dgram *dgram, uint64_t count)
+{
+    if (count > 0 && dgram->flooded && !dgram->paused) {
+        dgram->busy = GYRE__DGRAM_BUSY_FED;
+        dgram->readable = 1;
+        return;
+    }
+    gyre__dgram_rest(dgram);
+    if (gyre__dgram_wait(dgram) < 0) {
+        dgram_get_busy(dgram); /* no memory now */
+    }
 }
 
 void gyre__dgram_receive(struct gyre_dgram *dgram)
@@ -354,10 +407,10 @@ void gyre__dgram_receive(struct gyre_dgram *dgram)
     if (told) {
         dgram_note_batch(dgram, dgram->stats.received - before);
     }
-    if (dgram_will_be_told(dgram)) {
-        dgram->readable = 0;
+    if (dgram->busy != GYRE__DGRAM_IDLE) {
+        dgram_stay_busy(dgram, dgram->stats.received - before);
     }
-    if (dgram->troubled || gyre__dgram_may_receive(dgram)) {
+    if (dgram->troubled || dgram->busy != GYRE__DGRAM_IDLE || gyre__dgram_may_receive(dgram)) {
         gyre__task_request(gyre__dgram_loop(dgram), &dgram->task); /* go on, behind the others */
     }
 }
