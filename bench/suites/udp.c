@@ -6,6 +6,7 @@
 
 static const struct contender contenders[] = {
     {.name = "mmsg", .program = "udp-mmsg"},
+    {.name = "mmsg-epoll", .program = "udp-mmsg", .arguments = {"--wait=epoll"}},
     {.name = "gyre-uring", .program = "udp-echo", .arguments = {"--backend", "uring"}},
     {.name = "gyre-epoll", .program = "udp-echo", .arguments = {"--backend", "epoll"}},
     {.name = "libuv", .program = "udp-libuv"},
@@ -95,7 +96,8 @@ const struct suite suite_udp = {
     .chart_count = SUITES_COUNT(charts),
     .reference = "mmsg",
     .notes =
-        "Every server has one socket; a flow is a socket of the load. More than one datagram in a "
+        "Every server has one socket; mmsg waits in recvmmsg, so it could not have more, "
+        "mmsg-epoll in epoll_wait. A flow is a socket of the load. More than one datagram in a "
         "hundred lost gives no number.",
     .settings = {{5, 100, 300}, {7, 100, 400}, {7, 60, 200}},
     .saturating = true,
