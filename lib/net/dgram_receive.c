@@ -378,7 +378,7 @@ void gyre__dgram_poll_ended(struct gyre_dgram *dgram, int32_t result)
 /* The turn of a busy socket brought @count. */
 static void dgram_stay_busy(struct gyre_dgram *dgram, uint64_t count)
 {
-    if (count > 0 && dgram->flooded && !dgram->paused) {
+    if (count > 0 && dgram->flooded) {
         dgram->busy = GYRE__DGRAM_BUSY_FED;
         dgram->readable = 1;
         return;

@@ -452,6 +452,8 @@ static void flooded_socket_keeps_to_its_share_of_a_turn(void)
         sent += 64;
         mate_until(&server, (int)sent);
     }
+    trial_turns(loop, 3);
+    assert_int_equal(server.dgram.flooded, 1); /* that it was empty in between says nothing */
     plain_send_numbers(client, &there, sent, 520, 4);
     sent += 520;
     while (server.datagrams < (int)sent) {
@@ -460,6 +462,52 @@ static void flooded_socket_keeps_to_its_share_of_a_turn(void)
         trial_turns(loop, 1);
         assert_true(server.datagrams - before <= 2 * 256);
     }
+    mate_close(&server);
+    close(client);
+    test_loop_end(loop);
+}
+
+static void pause_when_busy(struct mate *mate, const struct gyre_datagram *datagram)
+{
+    mate_in_order(mate, datagram);
+    if (mate->dgram.busy && mate->context == NULL) {
+        mate->context = mate;
+        assert_int_equal(gyre_dgram_pause(&mate->dgram), 0);
+    }
+}
+
+/* It is polled again, for errors. */
+static void flooded_socket_is_told_of_errors_while_paused(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const struct gyre_addr local = addr_v4("127.0.0.1", 0);
+    const int client = plain_open("127.0.0.1", NULL);
+    struct mate server;
+    uint32_t sent = 0;
+
+    mate_open(&server, loop,
+              (struct gyre_dgram_options){.local = &local, .flags = GYRE_DGRAM_ERROR_DETAIL});
+    server.then = pause_when_busy;
+    const struct gyre_addr there = mate_addr(&server);
+    while (server.context == NULL) {
+        plain_send_numbers(client, &there, sent, 64, 4);
+        sent += 64;
+        while (server.datagrams < (int)sent && server.context == NULL) {
+            trial_turns(loop, 1);
+        }
+    }
+    assert_true(trial_idle_turns(loop, 20 * GYRE_MSEC) < 10);
+    const int before = server.datagrams;
+    const struct gyre_addr to = nobody();
+
+    assert_int_equal(gyre_dgram_send(&server.dgram, &to, "x", 1), 0);
+    test_turns_until(loop, &server.errors);
+    assert_int_equal(server.error, -ECONNREFUSED);
+    plain_send_numbers(client, &there, sent++, 1, 4);
+    assert_true(trial_idle_turns(loop, 20 * GYRE_MSEC) < 10);
+    assert_int_equal(server.datagrams, before);
+    assert_int_equal(gyre_dgram_resume(&server.dgram), 0);
+    mate_until(&server, (int)sent);
     mate_close(&server);
     close(client);
     test_loop_end(loop);
@@ -925,6 +973,7 @@ int main(void)
         TEST_CASE(busy_socket_makes_few_system_calls),
         TEST_CASE(receive_in_floods_and_singly_loses_nothing_and_never_spins),
         TEST_CASE(flooded_socket_keeps_to_its_share_of_a_turn),
+        TEST_CASE(flooded_socket_is_told_of_errors_while_paused),
         TEST_CASE(reply_that_has_left_wakes_nobody),
         TEST_CASE(flood_does_not_starve_the_rest),
         TEST_CASE(refused_connected_is_told_and_the_socket_works_on),
