@@ -64,7 +64,8 @@ enum gyre_dgram_kind {
  *     it arrived; otherwise NULL and 0.
  * @ttl, @tos: with GYRE_DGRAM_TTL, GYRE_DGRAM_TOS; otherwise -1.
  * @source: private; IPv4: where gyre_dgram_reply() answers from.
- * Returns: (a type).   Ownership: all of it is the library's, valid during the callback.
+ * Returns: (a type).   Ownership: all of it is the library's, valid during the callback and not to
+ * be written to: an answer that lies in it is sent from there.
  * Thread: the loop's.   Source: recvmsg(2), ip(7), ipv6(7), udp(7).
  */
 struct gyre_datagram {
@@ -274,7 +275,7 @@ struct gyre_dgram_message {
 
 /**
  * gyre_dgram_send() - copy a datagram to the queue of a socket; it leaves with the others of this
- *                     turn.
+ *                     turn, from on_datagram() of the socket itself with those of the batch.
  * @dgram: open.  @to: where to, copied; NULL: to the peer of a connected socket.
  * @data, @len: 0..GYRE_DGRAM_MAX bytes, copied.
  * Returns: 0; -ENOBUFS (the queue is full: nothing was queued, on_drain() tells when to go on);
