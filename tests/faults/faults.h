@@ -11,6 +11,8 @@
  *
  *     GYRE_FAULTS=recv.short=0.3,accept.emfile=0.01,seed=7
  *     GYRE_STRIKE=recv:ENOMEM:3          the third recv(2) fails; GYRE_STRIKE=memory:ENOMEM:3
+ *     GYRE_STRIKE=recv:ENOMEM:1:5ac0...  the first recv(2) of those that come along this chain of
+ *                                        callers (chain.c)
  *
  * The table serves the thread that runs main() and the processes that it forks. It is not part of
  * libgyre-sim: it tests gyre, not what is built on it.
@@ -92,6 +94,11 @@ const struct gyre__kernel *faults_put_over(const struct gyre__kernel *kernel,
 const struct gyre__kernel *faults_kernel(void);
 const void *faults_thread(void); /* NULL on the operating system */
 
+struct faults_places; /* below */
+
+/* Notes from now on where each call comes from; NULL: no more. */
+void faults_record(struct faults_places *places);
+
 /* In the place of strikes: @gate is asked at each call that is made, the @place-th of its sort, and
  * says with which error it is to fail, or 0. NULL: no more. */
 void faults_explore(int (*gate)(enum faults_call call, uint64_t place));
@@ -100,8 +107,14 @@ void faults_explore(int (*gate)(enum faults_call call, uint64_t place));
  * count anew. */
 void faults_strike(enum faults_call call, int error, uint64_t place);
 
-/* As that, from "recv:ENOMEM:3". Returns 0 or -1. */
+/* The same of the calls that come along this chain alone. */
+void faults_strike_chain(enum faults_call call, int error, uint64_t chain, uint64_t place);
+
+/* As those, from "recv:ENOMEM:3" or "recv:ENOMEM:3:CHAIN". Returns 0 or -1. */
 int faults_strike_parse(const char *text);
+
+/* Sets *@flag too when it happens, in shared memory if processes are forked; NULL: nothing. */
+void faults_strike_tells(int *flag);
 
 /* Whether it has happened, how often each call was made since faults_strike(), its name, and the
  * errors that it may end with, a list that ends with 0. */
@@ -119,8 +132,39 @@ int faults_inside(void);
 /* Counts a call, and returns the error that it is to fail with, or 0. */
 int faults_gate(enum faults_call call);
 
+/* The same of one that its chain of callers alone does not tell from others: @marks do. */
+int faults_gate_of(enum faults_call call, uint64_t marks);
+
 /* What sort of socket it is: SOCK_STREAM and so on; 0 if it is none. */
 int faults_socket_type(int number);
+
+/* ---- chain.c: where calls come from ---- */
+
+enum { FAULTS_PLACES_MAX = 1 << 15 };
+
+struct faults_place {
+    uint64_t chain; /* 0: none */
+    uint64_t count; /* calls that came along it */
+    uint64_t first; /* which of all calls of their sort, from 1 */
+    uint64_t last;
+    enum faults_call call;
+};
+
+struct faults_places {
+    uint64_t lost; /* calls for whose chain there was no room */
+    struct faults_place at[FAULTS_PLACES_MAX];
+};
+
+/* Chains begin below this frame, which is the caller of the case. */
+void faults_chain_from(const void *frame);
+
+/* Says where the stack in use ends, if it is not the process's own. */
+void faults_chain_stack(const void *(*end)(void));
+
+/* Of the caller. @call, @marks: what else makes it another chain. */
+uint64_t faults_chain(enum faults_call call, uint64_t marks);
+void faults_note_place(struct faults_places *places, enum faults_call call, uint64_t chain,
+                       uint64_t number);
 
 /* ---- ring.c: the calls of liburing that are more than passed on ---- */
 

@@ -8,8 +8,6 @@
 #include <unistd.h>
 
 enum {
-    BUDGET_MS = 20000, /* for a case */
-    LEAST = 4,         /* injections, however long one takes */
     OUTPUT_MAX = 8192, /* bytes of a child's output that are shown */
 };
 
@@ -31,59 +29,11 @@ int torture_is_asked(const struct test_case *test)
     return only == NULL || strstr(test->name, only) != NULL;
 }
 
-/* Injections, if at most so many places of each (call, error) are tried. */
-static uint64_t injections_of(const uint64_t *counts, uint64_t most)
+uint64_t torture_first(uint64_t otherwise)
 {
-    uint64_t total = 0;
+    const char *text = getenv("GYRE_TORTURE_FIRST");
 
-    for (int i = 0; i < FAULTS_CALLS; i++) {
-        const int *errors = faults_call_errors((enum faults_call)i);
-
-        for (; torture_is_chosen((enum faults_call)i) && *errors != 0; errors++) {
-            total += counts[i] < most ? counts[i] : most;
-        }
-    }
-    return total;
-}
-
-uint64_t torture_budget_ms(void)
-{
-    const char *text = getenv("GYRE_TORTURE_MS");
-
-    return text != NULL ? strtoull(text, NULL, 10) : BUDGET_MS;
-}
-
-/* Calls that are made rarely leave their share to the others: what is wanted is the largest number
- * that the time suffices for. */
-struct torture_plan torture_plan(const uint64_t *counts, uint64_t took_ns)
-{
-    const uint64_t budget_ms = torture_budget_ms();
-    const uint64_t affordable = budget_ms * GYRE_MSEC / (took_ns + 1);
-    const uint64_t room = affordable > LEAST ? affordable : LEAST;
-    struct torture_plan plan = {.most = UINT64_MAX, .step = 1};
-
-    if (budget_ms == 0 || injections_of(counts, UINT64_MAX) <= room) {
-        return plan;
-    }
-    plan.most = 1;
-    plan.step = (injections_of(counts, 1) + room - 1) / room;
-    while (injections_of(counts, plan.most + 1) <= room) {
-        plan.most++;
-    }
-    return plan;
-}
-
-int torture_is_due(struct torture_plan *plan)
-{
-    return plan->come++ % plan->step == 0;
-}
-
-uint64_t torture_next_place(uint64_t place, uint64_t count, uint64_t most)
-{
-    if (most >= count || place < most / 2) {
-        return place + 1;
-    }
-    return place + (count - most / 2) / (most - most / 2) + 1;
+    return text != NULL ? strtoull(text, NULL, 10) : otherwise;
 }
 
 /* Failures that no kernel would answer with in just that case. */
@@ -134,31 +84,36 @@ static void show_output(int output)
     }
 }
 
-static void tell(const char *name, enum torture_end end, enum faults_call call, int error,
-                 uint64_t place, int output)
+static void tell(const char *name, enum torture_end end, const struct torture_strike *strike,
+                 int output)
 {
     static const char *const ends[] = {
         [TORTURE_STALLED] = "stalled",      [TORTURE_CRASH] = "DEFECT crash",
         [TORTURE_HANG] = "DEFECT hang",     [TORTURE_LEAK] = "DEFECT leak",
         [TORTURE_FAILED] = "DEFECT failed",
     };
-    const char *known = strerrorname_np(error);
+    const char *known = strerrorname_np(strike->error);
     char number[16];
+    char chain[20] = "";
 
-    snprintf(number, sizeof(number), "%d", error);
-    fprintf(torture_report, "%s: %s, GYRE_STRIKE=%s:%s:%llu\n", ends[end], name,
-            faults_call_name(call), known != NULL ? known : number, (unsigned long long)place);
+    snprintf(number, sizeof(number), "%d", strike->error);
+    if (strike->chain != 0) {
+        snprintf(chain, sizeof(chain), ":%llx", (unsigned long long)strike->chain);
+    }
+    fprintf(torture_report, "%s: %s, GYRE_STRIKE=%s:%s:%llu%s\n", ends[end], name,
+            faults_call_name(strike->call), known != NULL ? known : number,
+            (unsigned long long)strike->place, chain);
     show_output(output);
     fflush(torture_report);
 }
 
 void torture_count(struct torture_sum *sum, const char *name, enum torture_end end,
-                   enum faults_call call, int error, uint64_t place, int output)
+                   const struct torture_strike *strike, int output)
 {
     sum->injections++;
     sum->ends[end]++;
     if (end >= TORTURE_CRASH || (end == TORTURE_STALLED && getenv("GYRE_TORTURE_STALLS") != NULL)) {
-        tell(name, end, call, error, place, output);
+        tell(name, end, strike, output);
     }
 }
 
@@ -181,11 +136,11 @@ int torture_summary(const struct torture_sum *sum, const char *module)
     }
     fprintf(torture_report,
             "= %s: %llu cases, %llu left out, %llu injections (%llu passed, %llu ended early, "
-            "%llu stalled), %llu places left out, %llu defects\n",
+            "%llu stalled), %llu not met, %llu repetitions left out, %llu defects\n",
             module, (unsigned long long)sum->cases, (unsigned long long)sum->cases_left_out,
             (unsigned long long)sum->injections, (unsigned long long)sum->ends[TORTURE_PASSED],
             (unsigned long long)sum->ends[TORTURE_EARLY],
-            (unsigned long long)sum->ends[TORTURE_STALLED],
+            (unsigned long long)sum->ends[TORTURE_STALLED], (unsigned long long)sum->missed,
             (unsigned long long)sum->places_left_out, (unsigned long long)defects);
     return defects > 0;
 }

@@ -29,6 +29,7 @@ enum {
     PROBE_ENTRIES = 8,    /* the library's self-test uses rings of this size: spared by chance */
     NOP_INJECT = 1u << 0, /* IORING_NOP_INJECT_RESULT, which liburing 2.3 does not know */
     HOLDS_MAX = 3,        /* calls in a row that hold something back */
+    NUMBERS_MAX = 32,     /* descriptors whose requests are places of their own */
     CANCEL_TAG = 1,       /* the library's: in the name of a cancel */
 };
 
@@ -287,6 +288,15 @@ static enum faults_call sort_of(const struct io_uring_sqe *sqe)
     }
 }
 
+/* Entries come before the kernel at the end of a turn, all along the same chain of callers. These tell
+ * them apart: what is asked for, and of which descriptor, if it is one of the first. */
+static uint64_t marks_of(const struct io_uring_sqe *sqe)
+{
+    const uint64_t number = sqe->fd >= 0 && sqe->fd < NUMBERS_MAX ? (uint64_t)sqe->fd : NUMBERS_MAX;
+
+    return number << 32 | (uint64_t)sqe->ioprio << 16 | sqe->flags;
+}
+
 /* Each entry once, although a call may take only some of them. */
 static void examine(struct ring *ring)
 {
@@ -296,7 +306,7 @@ static void examine(struct ring *ring)
     for (; ring->examined != tail; ring->examined++) {
         struct io_uring_sqe *sqe = &queue->sqes[ring->examined & queue->ring_mask];
         const enum faults_call sort = sort_of(sqe);
-        const int error = sort != FAULTS_CALLS ? faults_gate(sort) : 0;
+        const int error = sort != FAULTS_CALLS ? faults_gate_of(sort, marks_of(sqe)) : 0;
 
         if (error != 0) {
             fail(sqe, -error);

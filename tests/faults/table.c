@@ -119,8 +119,13 @@ static struct {
     enum faults_call call;
     int error;
     uint64_t place; /* 0: none */
+    uint64_t chain; /* 0: any */
+    uint64_t met;   /* calls along it */
     int done;
 } strike;
+
+static struct faults_places *recorder;
+static int *told; /* where it is noted that the strike has happened */
 
 static int (*explorer)(enum faults_call call, uint64_t place);
 static uint64_t counts[FAULTS_CALLS];
@@ -132,7 +137,25 @@ void faults_strike(enum faults_call call, int error, uint64_t place)
     strike.call = call;
     strike.error = error;
     strike.place = place;
+    strike.chain = 0;
+    strike.met = 0;
     strike.done = 0;
+}
+
+void faults_strike_chain(enum faults_call call, int error, uint64_t chain, uint64_t place)
+{
+    faults_strike(call, error, place);
+    strike.chain = chain;
+}
+
+void faults_record(struct faults_places *places)
+{
+    recorder = places;
+}
+
+void faults_strike_tells(int *flag)
+{
+    told = flag;
 }
 
 int faults_strike_done(void)
@@ -171,18 +194,43 @@ void faults_explore(int (*gate)(enum faults_call call, uint64_t place))
     explorer = gate;
 }
 
-int faults_gate(enum faults_call call)
+/* Whether it is the one that is to fail. */
+static int is_struck(enum faults_call call, uint64_t chain, uint64_t place)
 {
+    if (call != strike.call) {
+        return 0;
+    }
+    if (strike.chain == 0) {
+        return place == strike.place;
+    }
+    return chain == strike.chain && ++strike.met == strike.place;
+}
+
+int faults_gate_of(enum faults_call call, uint64_t marks)
+{
+    const int asked = recorder != NULL || (strike.chain != 0 && strike.call == call);
+    const uint64_t chain = asked ? faults_chain(call, marks) : 0;
     const uint64_t place = ++counts[call];
     int error = 0;
 
+    if (recorder != NULL && *calls[call].errors != 0) {
+        faults_note_place(recorder, call, chain, place);
+    }
     if (explorer != NULL) {
         error = explorer(call, place);
-    } else if (place == strike.place && call == strike.call) {
+    } else if (is_struck(call, chain, place)) {
         error = strike.error;
     }
     strike.done |= error != 0;
+    if (error != 0 && told != NULL) {
+        *told = 1;
+    }
     return error;
+}
+
+int faults_gate(enum faults_call call)
+{
+    return faults_gate_of(call, 0);
 }
 
 static int error_of_name(const char *name)
@@ -202,14 +250,15 @@ int faults_strike_parse(const char *text)
     char name[40];
     char error[24];
     unsigned long long place;
+    unsigned long long chain = 0;
 
-    if (sscanf(text, "%39[^:]:%23[^:]:%llu", name, error, &place) != 3 ||
+    if (sscanf(text, "%39[^:]:%23[^:]:%llu:%llx", name, error, &place, &chain) < 3 ||
         error_of_name(error) <= 0) {
         return -1;
     }
     for (int i = 0; i < FAULTS_CALLS; i++) {
         if (strcmp(faults_call_name((enum faults_call)i), name) == 0) {
-            faults_strike((enum faults_call)i, error_of_name(error), place);
+            faults_strike_chain((enum faults_call)i, error_of_name(error), chain, place);
             return 0;
         }
     }
@@ -693,7 +742,7 @@ __attribute__((constructor)) static void begin(void)
         _exit(2);
     }
     if (strikes != NULL && strikes[0] != '\0' && faults_strike_parse(strikes) < 0) {
-        fprintf(stderr, "GYRE_STRIKE: \"%s\" is not CALL:ERROR:PLACE\n", strikes);
+        fprintf(stderr, "GYRE_STRIKE: \"%s\" is not CALL:ERROR:PLACE[:CHAIN]\n", strikes);
         _exit(2);
     }
     faults_install();

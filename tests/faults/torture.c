@@ -1,9 +1,9 @@
 /*
  * The torturer. Each injection runs the case in a child of its own:
  *
- *     count:  no strike; how often is each call made, how long does it take?
- *     strike: (call, error, place) for every call that was made and every error that it may have,
- *             places 1, 2, ... until one is not reached any more
+ *     count:  no strike; along which chains of callers (chain.c) do calls come, how long does it take?
+ *     strike: for each chain and every error that its call may have, the first call along it, and the
+ *             last one
  *
  * and judges how the child ends:
  *
@@ -15,8 +15,9 @@
  *     or mappings than at its beginning             a defect: "leak"
  *     an assertion of the case                      a defect if the case is strict: "failed"
  *
- * Where a case makes thousands of calls, not every place can be tried: the first ones are, then the
- * rest in even steps, as many as the time allows. What was left out is counted and told.
+ * The next run of a case need not make the same calls in the same order. So a strike is the n-th call
+ * along a chain, and not the k-th of all; one that is not met is counted. Processes that a case forks
+ * are struck as well.
  *
  * A program of the conformance suite is linked with --wrap=test_main, so that it comes here first.
  */
@@ -55,7 +56,6 @@ struct tale {
     int struck;
     int leaks;
     int waits_in_case; /* at its limit it was in no call of the library */
-    uint64_t counts[FAULTS_CALLS];
     char skipped[256];
 };
 
@@ -70,6 +70,7 @@ struct verdict {
 };
 
 static struct tale *tale;
+static struct faults_places *places; /* in shared memory: processes that cases fork count too */
 static int output;
 static pid_t case_pid;
 static struct torture_sum sum;
@@ -95,7 +96,6 @@ static void leave(int status)
 /* cmocka ends a failed assertion outside of its own tests by exit(3). */
 static void at_exit(void)
 {
-    tale->struck |= getpid() == case_pid && faults_strike_done();
     leave(EARLY);
 }
 
@@ -106,7 +106,6 @@ static void on_limit(int number)
 
     (void)number;
     tale->waits_in_case = !faults_inside();
-    tale->struck = faults_strike_done();
     backtrace_symbols_fd(frames, count, STDERR_FILENO);
     raise(SIGKILL);
 }
@@ -131,6 +130,14 @@ static size_t settled_fds(size_t expected)
     return count;
 }
 
+/* Chains of callers begin here, whoever calls it. */
+__attribute__((noinline)) static void call_case(const struct test_case *test)
+{
+    faults_chain_from(__builtin_frame_address(0));
+    test->body();
+    faults_chain_from(NULL);
+}
+
 static void child(const struct test_case *test)
 {
     const struct rlimit no_core = {0, 0};
@@ -148,13 +155,9 @@ static void child(const struct test_case *test)
     sigaction(SIGXCPU, &limit, NULL);
     atexit(at_exit);
     fds = test_open_fds();
-    test->body();
+    call_case(test);
     if (getpid() != case_pid) {
         leave(EARLY);
-    }
-    tale->struck = faults_strike_done();
-    for (int i = 0; i < FAULTS_CALLS; i++) {
-        tale->counts[i] = faults_calls((enum faults_call)i);
     }
     tale->leaks = grew("descriptors", fds, settled_fds(fds)) +
                   grew("allocations", 0, gyre_allocator_live()) +
@@ -290,43 +293,42 @@ static struct verdict run(const struct test_case *test, const struct limits *lim
 }
 
 /* Returns whether the strike was met. */
-static int inject(const struct test_case *test, enum faults_call call, int error, uint64_t place,
+static int inject(const struct test_case *test, const struct torture_strike *strike,
                   const struct limits *limits, int strict)
 {
     const struct limits patient = {limits->all_ns, limits->all_ns};
     struct verdict verdict;
 
-    faults_strike(call, error, place);
+    faults_strike_chain(strike->call, strike->error, strike->chain, strike->place);
     verdict = run(test, limits, strict);
     if (verdict.end == TORTURE_HANG && !strict) {
-        verdict.end = torture_hang(test->name, call, error);
+        verdict.end = torture_hang(test->name, strike->call, strike->error);
     }
     if (verdict.end == TORTURE_HANG) { /* it may only have slept: once more, with all its time */
         verdict = run(test, &patient, strict);
     }
     if (!tale->struck && verdict.end < TORTURE_CRASH) {
+        sum.missed++;
         return 0;
     }
-    torture_count(&sum, test->name, verdict.end, call, error, place, output);
+    torture_count(&sum, test->name, verdict.end, strike, output);
     return 1;
 }
 
-static void strike_all(const struct test_case *test, enum faults_call call, uint64_t count,
-                       struct torture_plan *plan, const struct limits *limits, int strict)
+/* The first calls that came along a chain, and the last one, with each error. */
+static void strike_place(const struct test_case *test, const struct faults_place *place,
+                         const struct limits *limits, int strict)
 {
-    for (const int *error = faults_call_errors(call); *error != 0; error++) {
-        uint64_t place = 1;
-        uint64_t tried = 0;
+    const uint64_t first = torture_first(1);
 
-        if (!torture_is_due(plan)) {
-            sum.places_left_out += count;
-            continue;
+    for (const int *error = faults_call_errors(place->call); *error != 0; error++) {
+        struct torture_strike strike = {place->call, *error, 0, place->chain};
+
+        while (strike.place < place->count) {
+            strike.place = strike.place < first ? strike.place + 1 : place->count;
+            sum.places_left_out -= (uint64_t)inject(test, &strike, limits, strict);
         }
-        while (inject(test, call, *error, place, limits, strict)) {
-            tried++;
-            place = torture_next_place(place, count, plan->most);
-        }
-        sum.places_left_out += count > plan->most && count > tried ? count - tried : 0;
+        sum.places_left_out += place->count;
     }
 }
 
@@ -335,12 +337,13 @@ static void torture_one(const struct test_case *test, int strict)
     const uint64_t limit_ns = (test->limit_seconds != 0 ? test->limit_seconds : 10) * GYRE_SEC;
     struct limits limits = {2 * limit_ns, 2 * limit_ns};
     const uint64_t before = sum.injections;
-    uint64_t counts[FAULTS_CALLS];
-    struct torture_plan plan;
     struct verdict verdict;
 
+    memset(places, 0, sizeof(*places));
     faults_strike(FAULTS_CALLS, 0, 0);
+    faults_record(places);
     verdict = run(test, &limits, strict);
+    faults_record(NULL);
     if (verdict.end != TORTURE_PASSED) {
         torture_leave_out(&sum, test->name,
                           tale->skipped[0] != '\0'
@@ -349,13 +352,11 @@ static void torture_one(const struct test_case *test, int strict)
                           tale->skipped[0] != '\0' ? -1 : output);
         return;
     }
-    memcpy(counts, tale->counts, sizeof(counts));
-    plan = torture_plan(counts, verdict.took_ns);
     limits.all_ns = LIMIT_LEAST_MS * GYRE_MSEC + LIMIT_FACTOR * verdict.took_ns;
     limits.idle_ns = IDLE_MS * GYRE_MSEC + IDLE_FACTOR * verdict.took_ns;
-    for (int i = 0; i < FAULTS_CALLS; i++) {
-        if (counts[i] > 0 && torture_is_chosen((enum faults_call)i)) {
-            strike_all(test, (enum faults_call)i, counts[i], &plan, &limits, strict);
+    for (size_t i = 0; i < FAULTS_PLACES_MAX; i++) {
+        if (places->at[i].chain != 0 && torture_is_chosen(places->at[i].call)) {
+            strike_place(test, &places->at[i], &limits, strict);
         }
     }
     sum.cases++;
@@ -380,8 +381,10 @@ int torture_run(const char *module, const struct test_case *cases, size_t count,
     tale = mmap(NULL, sizeof(*tale), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     output = memfd_create("torture-output", MFD_CLOEXEC);
     torture_report = stdout;
+    faults_strike_tells(&tale->struck);
     place_share();
-    if (tale == MAP_FAILED || output < 0) {
+    places = mmap(NULL, sizeof(*places), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (tale == MAP_FAILED || places == MAP_FAILED || output < 0) {
         abort();
     }
     if (!strict) {
@@ -391,7 +394,7 @@ int torture_run(const char *module, const struct test_case *cases, size_t count,
         faults_strike_parse(getenv("GYRE_STRIKE")); /* from here on */
         for (size_t i = 0; i < count; i++) {
             if (torture_is_asked(&cases[i])) {
-                cases[i].body();
+                call_case(&cases[i]);
                 place_clear();
             }
         }

@@ -5,9 +5,19 @@
  * the simulated kernel: virtual.c. Both judge alike: judge.c.
  *
  *     GYRE_TORTURE=memory|calls|all   what is struck; unset: the program's usual main program
- *     GYRE_TORTURE_MS=N               about so long for each case (default 20,000); 0: every place
+ *     GYRE_TORTURE_FIRST=N            what is struck of what repeats itself; see below
  *     GYRE_TORTURE_ONLY=TEXT          cases whose names contain this
  *     GYRE_TORTURE_STALLS=1           tell of each case that waits for ever, too
+ *
+ * A place is a call along a certain chain of callers (chain.c), with one of the errors that it can have.
+ * Cases make thousands of calls, and most of these come along the same few chains. At each place the
+ * first call fails and the last one, and beside these:
+ *
+ *     in virtual time             the first N calls of each sort, from wherever they come (default 32;
+ *                                 4 where a case makes more than 10,000 calls)
+ *     on the operating system     the first N along each chain (default 1)
+ *
+ * The others are repetitions: they are left out, and counted.
  */
 #ifndef GYRE_TESTS_FAULTS_TORTURE_H
 #define GYRE_TESTS_FAULTS_TORTURE_H
@@ -46,7 +56,16 @@ struct torture_sum {
     uint64_t cases_left_out; /* skipped, or failing without a failure */
     uint64_t injections;
     uint64_t ends[TORTURE_FAILED + 1];
-    uint64_t places_left_out;
+    uint64_t missed;          /* strikes that another run of the case did not come to */
+    uint64_t places_left_out; /* calls along chains of which others were struck */
+};
+
+/* What fails: a call with an error, the @place-th along the chain, or of all if that is 0. */
+struct torture_strike {
+    enum faults_call call;
+    int error;
+    uint64_t place;
+    uint64_t chain;
 };
 
 /* Whether calls of this sort are struck, by GYRE_TORTURE. */
@@ -55,32 +74,15 @@ int torture_is_chosen(enum faults_call call);
 /* Whether a case is run, by GYRE_TORTURE_ONLY. */
 int torture_is_asked(const struct test_case *test);
 
-/* GYRE_TORTURE_MS; 0: no limit. */
-uint64_t torture_budget_ms(void);
-
-/* What there is time for by that. */
-struct torture_plan {
-    uint64_t most; /* places of each (call, error); UINT64_MAX: all */
-    uint64_t step; /* where there is not even time for one of each: of so many one */
-    uint64_t come; /* pairs (call, error) that have come so far */
-};
-
-/* @counts: how often each call is made.  @took_ns: one injection. */
-struct torture_plan torture_plan(const uint64_t *counts, uint64_t took_ns);
-
-/* Whether the next pair (call, error) is tried at all. */
-int torture_is_due(struct torture_plan *plan);
-
-/* The places that are tried if there is time for @most of @count: 1, 2, ... for the first half, then
- * in even steps. Returns the one behind @place; from 0. */
-uint64_t torture_next_place(uint64_t place, uint64_t count, uint64_t most);
+/* GYRE_TORTURE_FIRST, or @otherwise. */
+uint64_t torture_first(uint64_t otherwise);
 
 /* A case that waits for ever: HANG, or STALLED where the error was one that it was told of. */
 enum torture_end torture_hang(const char *name, enum faults_call call, int error);
 
 /* Counts the end of an injection, and prints it if it is a defect, with what @output holds. */
 void torture_count(struct torture_sum *sum, const char *name, enum torture_end end,
-                   enum faults_call call, int error, uint64_t place, int output);
+                   const struct torture_strike *strike, int output);
 
 /* Counts a case that is left out and says why. */
 void torture_leave_out(struct torture_sum *sum, const char *name, const char *why, int output);

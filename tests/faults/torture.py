@@ -3,10 +3,11 @@
 virtual time, on the simulated kernel (tests/faults/virtual.c); then each on the operating system, and
 the scenarios (tests/faults/torture.c).
 
-usage: torture.py [--sim | --real] [--ms N] [--jobs N] [--variant V] [--only SUBSTRING] [--stalls] DIRECTORY
+usage: torture.py [--sim | --real] [--jobs N] [--variant V] [--only SUBSTRING] [--stalls] DIRECTORY
 
-Prints a line for each program and variant, then the sums, and why cases were left out; defects in
-full, with what repeats them. The exit status says whether there were any.
+Prints a line for each program and variant, then the sums, by which failures cases wait for ever, and
+why cases were left out; defects in full, with what repeats them. The exit status says whether there
+were any.
 """
 import argparse
 import collections
@@ -22,20 +23,19 @@ VARIANTS = ("uring", "epoll")
 KINDS = {"sim": ("virtual-",), "real": ("faulty-", "torture-")}
 TITLES = {"sim": "virtual time", "real": "operating system"}
 SUMMARY = re.compile(r"^= \S+: (\d+) cases, (\d+) left out, (\d+) injections \((\d+) passed, (\d+) ended "
-                     r"early, (\d+) stalled\), (\d+) places left out, (\d+) defects$", re.MULTILINE)
-NAMES = ("cases", "left out", "injections", "passed", "ended early", "stalled", "places left out",
-         "defects")
+                     r"early, (\d+) stalled\), (\d+) not met, (\d+) repetitions left out, "
+                     r"(\d+) defects$", re.MULTILINE)
+NAMES = ("cases", "left out", "injections", "passed", "ended early", "stalled", "not met",
+         "repetitions left out", "defects")
 LEFT_OUT = re.compile(r"^\S+: left out: (.*)$", re.MULTILINE)
-STALLED = re.compile(r"^stalled: .*$", re.MULTILINE)
+STALLED = re.compile(r"^stalled: ((\S+), GYRE_STRIKE=([^:]+:[^:]+):.*)$", re.MULTILINE)
 PROGRAM_S = 6 * 3600
 
 
 def torture(program, variant, opts):
     """(numbers of the summary or None, all that was printed)"""
     env = dict(os.environ, GYRE_TEST_VARIANT=variant, GYRE_TORTURE=opts.what,
-               GYRE_TORTURE_MS=str(opts.ms))
-    if opts.stalls:
-        env["GYRE_TORTURE_STALLS"] = "1"
+               GYRE_TORTURE_STALLS="1")
     done = subprocess.run([program], env=env, check=False, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PROGRAM_S)
     text = done.stdout.decode(errors="replace")
@@ -57,6 +57,7 @@ def torture_all(kind, opts):
                       and os.access(path, os.X_OK) and opts.only in path.name)
     began = time.monotonic()
     sums, broken, reasons = [0] * len(NAMES), 0, collections.Counter()
+    stalls, stalled_cases = collections.Counter(), collections.defaultdict(set)
     with concurrent.futures.ThreadPoolExecutor(opts.jobs) as pool:
         runs = {pool.submit(torture, program, variant, opts): (program.name, variant)
                 for program in programs for variant in opts.variant or VARIANTS}
@@ -65,13 +66,18 @@ def torture_all(kind, opts):
             name, variant = runs[run]
             if numbers is None or numbers[-1] > 0:
                 print(text)
-            elif opts.stalls:
-                print("\n".join(STALLED.findall(text)))
+            for strike, case, failure in STALLED.findall(text):
+                stalls[failure] += 1
+                stalled_cases[failure].add(case)
+                if opts.stalls:
+                    print("stalled: %s %s %s" % (name, variant, strike))
             print("%-26s %-5s %s" % (name, variant, describe(numbers) if numbers else "BROKEN"),
                   flush=True)
             broken += numbers is None
             reasons.update(LEFT_OUT.findall(text))
             sums = [a + b for a, b in zip(sums, numbers or [0] * len(NAMES))]
+    for failure, count in stalls.most_common():
+        print("%4d stalled by %s, in %d cases" % (count, failure, len(stalled_cases[failure])))
     for reason, count in reasons.most_common():
         print("%4d cases left out: %s" % (count, reason))
     print("%s: %d runs, %s, %d programs broken, %d s" % (
@@ -82,7 +88,6 @@ def torture_all(kind, opts):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=pathlib.Path)
-    parser.add_argument("--ms", type=int, default=300, help="about so long for a case; 0: every place")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--variant", choices=VARIANTS, action="append")
     parser.add_argument("--only", default="", help="programs whose names contain this")

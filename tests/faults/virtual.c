@@ -16,6 +16,7 @@
 #include "faults/torture.h"
 #include "sim/place_world.h"
 #include "sim/sim.h"
+#include "sim/thread.h"
 
 #include <errno.h>
 #include <execinfo.h>
@@ -41,7 +42,9 @@ enum {
     LIMIT_LEAST_MS = 300,
     LIMIT_FACTOR = 5,
     BASE_LIMIT_MS = 120000,
-    FORK_NS = 400000, /* what a branch costs beside the case itself */
+    FIRST = 32, /* of each sort of call */
+    MANY_CALLS = 10000,
+    FIRST_OF_MANY = 4, /* in a case that makes more than those */
 };
 
 /* What a process tells, in shared memory. */
@@ -57,6 +60,7 @@ static struct {
     struct torture_sum sum;
     struct tale base;   /* the case without a failure */
     struct tale branch; /* the last branch */
+    struct faults_places places;
 } * shared;
 
 static struct tale *tale; /* this process's own */
@@ -64,8 +68,7 @@ static int output;
 static const struct test_case *current;
 static int is_branch;
 static pid_t runner_pid;
-static struct torture_plan plan;
-static uint64_t next[FAULTS_CALLS];  /* the one to be tried */
+static uint8_t *due[FAULTS_CALLS];   /* for each call of a sort whether it is to be struck */
 static uint64_t tried[FAULTS_CALLS]; /* injections so far */
 
 int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
@@ -173,11 +176,14 @@ static int life(void *context)
     if (strike != NULL) {
         faults_strike_parse(strike);
     }
+    faults_record(asked == NULL && strike == NULL ? &shared->places : NULL);
+    faults_chain_from(__builtin_frame_address(0));
     faults_explore(asked);
     began_ns = processor_time();
     current->body();
     tale->took_ns = processor_time() - began_ns;
     faults_explore(NULL);
+    faults_record(NULL);
     for (int i = 0; i < FAULTS_CALLS; i++) {
         tale->counts[i] = faults_calls((enum faults_call)i);
     }
@@ -285,6 +291,7 @@ static enum torture_end judge(int status, enum faults_call call, int error)
 /* Returns the error in the branch, and 0 in the runner when the branch has ended. */
 static int branch(enum faults_call call, int error, uint64_t place)
 {
+    const struct torture_strike strike = {call, error, place, 0};
     pid_t pid;
 
     memset(&shared->branch, 0, sizeof(shared->branch));
@@ -301,39 +308,18 @@ static int branch(enum faults_call call, int error, uint64_t place)
     if (pid < 0) {
         abort();
     }
-    torture_count(&shared->sum, current->name, judge(status_of(pid), call, error), call, error,
-                  place, output);
+    torture_count(&shared->sum, current->name, judge(status_of(pid), call, error), &strike, output);
     return 0;
-}
-
-/* How often the time for the case is used up by what branches have taken: more than was reckoned
- * with. For each time the places become half as many. */
-static unsigned over_budget(void)
-{
-    const uint64_t budget_ns = torture_budget_ms() * GYRE_MSEC;
-    struct rusage used;
-    uint64_t used_ns;
-
-    getrusage(RUSAGE_CHILDREN, &used);
-    used_ns = (uint64_t)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * GYRE_SEC +
-              (uint64_t)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * GYRE_USEC;
-    return budget_ns == 0 ? 0 : (unsigned)(used_ns / budget_ns < 16 ? used_ns / budget_ns : 16);
 }
 
 static int gate(enum faults_call call, uint64_t place)
 {
     /* Processes that a case forks are not tortured: they may be there to be aborted. */
-    if (is_branch || place != next[call] || !torture_is_chosen(call) || getpid() != runner_pid) {
-        return 0;
-    }
-    next[call] = torture_next_place(place, shared->base.counts[call], plan.most);
-    if (place % (1u << over_budget()) != 0) {
+    if (is_branch || place > shared->base.counts[call] || due[call] == NULL || !due[call][place] ||
+        getpid() != runner_pid) {
         return 0;
     }
     for (const int *error = faults_call_errors(call); *error != 0; error++) {
-        if (!torture_is_due(&plan)) {
-            continue;
-        }
         tried[call]++;
         if (branch(call, *error, place) != 0) {
             return *error;
@@ -351,6 +337,7 @@ static int run_base(void)
     int status;
 
     memset(&shared->base, 0, sizeof(shared->base));
+    memset(&shared->places, 0, sizeof(shared->places));
     empty_output();
     pid = fork();
     if (pid == 0) {
@@ -363,15 +350,46 @@ static int run_base(void)
     return status == 0 && shared->base.leaks == 0;
 }
 
+/* Where a case makes very many calls, repetitions are dear, and say least. */
+static uint64_t first_of_each(void)
+{
+    uint64_t all = 0;
+
+    for (int i = 0; i < FAULTS_CALLS; i++) {
+        all += torture_is_chosen((enum faults_call)i) ? shared->base.counts[i] : 0;
+    }
+    return torture_first(all > MANY_CALLS ? FIRST_OF_MANY : FIRST);
+}
+
+/* What is struck: the first calls of each sort, and of each chain of callers the first and the last. */
+static void choose(void)
+{
+    const uint64_t first = first_of_each();
+    const struct faults_place *place = shared->places.at;
+
+    for (int i = 0; i < FAULTS_CALLS; i++) {
+        const uint64_t count = shared->base.counts[i];
+
+        if (torture_is_chosen((enum faults_call)i)) {
+            due[i] = calloc(count + 1, 1);
+            assert_non_null(due[i]);
+            memset(due[i], 1, (count < first ? count : first) + 1);
+        }
+    }
+    for (; place < shared->places.at + FAULTS_PLACES_MAX; place++) {
+        if (place->chain != 0 && due[place->call] != NULL) {
+            due[place->call][place->first] = 1;
+            due[place->call][place->last] = 1;
+        }
+    }
+}
+
 static void runner(void)
 {
     begin(&shared->base);
     write_to_output();
     runner_pid = getpid();
-    plan = torture_plan(shared->base.counts, shared->base.took_ns / 2 + FORK_NS);
-    for (int i = 0; i < FAULTS_CALLS; i++) {
-        next[i] = 1;
-    }
+    choose();
     run_case(gate);
 }
 
@@ -422,6 +440,14 @@ static int keep_on_fork(void *address, size_t len, int advice)
                : gyre__sim_kernel.madvise(address, len, advice);
 }
 
+/* Of the simulated thread that runs. */
+static const void *stack_end(void)
+{
+    const stack_t *stack = &gyre__sim_self()->context.uc_stack;
+
+    return (const char *)stack->ss_sp + stack->ss_size;
+}
+
 static void prepare(void)
 {
     static struct gyre__kernel kernel;
@@ -435,6 +461,7 @@ static void prepare(void)
     gyre__kernel = &gyre__real_kernel; /* of the scheduler, which is no program */
     kernel = gyre__sim_kernel;
     kernel.madvise = keep_on_fork;
+    faults_chain_stack(stack_end);
     gyre__sim_programs = faults_put_over(&kernel, (const void *(*)(void))gyre__sim_self);
 }
 
