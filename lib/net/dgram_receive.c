@@ -226,8 +226,8 @@ static void dgram_take_batch(struct gyre_dgram *dgram, struct gyre__dgram_scratc
 
 /* ---- errors ---- */
 
-/* The message of an ICMP error: what it says, and about which address. Returns 0 when there is
- * none. */
+/* The message of an ICMP error: what it says, and about which address; or why it cannot be had.
+ * Returns 0 when there is none. */
 static int dgram_report_queued_error(struct gyre_dgram *dgram)
 {
     _Alignas(struct cmsghdr) uint8_t control[GYRE__DGRAM_CONTROL];
@@ -242,8 +242,12 @@ static int dgram_report_queued_error(struct gyre_dgram *dgram)
         rc = gyre__sys_recvmsg(dgram->fd.number, &msg, MSG_ERRQUEUE | MSG_DONTWAIT);
         gyre__dgram_loop(dgram)->stats.syscalls++;
     } while (rc < 0 && errno == EINTR);
-    if (rc < 0) {
+    if (rc < 0 && errno == EAGAIN) {
         return 0;
+    }
+    if (rc < 0) {
+        gyre__dgram_report(dgram, -errno, NULL);
+        return 1;
     }
     to.len = msg.msg_namelen;
     for (struct cmsghdr *item = CMSG_FIRSTHDR(&msg); item != NULL; item = CMSG_NXTHDR(&msg, item)) {

@@ -241,6 +241,8 @@ static void signal_read_that_is_interrupted_is_made_again(void)
 /* ---- datagrams ---- */
 
 static struct gyre_addr refused_at;
+static int refused_first; /* error, and the last one */
+static int refused_last;
 static int refused;
 
 static void on_datagram(struct gyre_dgram *dgram, const struct gyre_datagram *datagram)
@@ -252,13 +254,14 @@ static void on_datagram(struct gyre_dgram *dgram, const struct gyre_datagram *da
 static void on_refused(struct gyre_dgram *dgram, int error, const struct gyre_addr *to)
 {
     (void)dgram;
-    assert_int_equal(error, -ECONNREFUSED);
+    refused_first = refused == 0 ? error : refused_first;
+    refused_last = error;
     refused_at = to != NULL ? *to : (struct gyre_addr){0};
     refused++;
 }
 
-/* It was told with the next error only: the send that met it first has used up the socket's own. */
-static void queued_error_whose_read_is_interrupted_tells_its_address(void)
+/* The send that meets the error first uses up the socket's own; reading the queued one fails once. */
+static void queued_error_whose_read_fails_with(int failure)
 {
     static const struct gyre_dgram_handler handler = {.on_datagram = on_datagram,
                                                       .on_error = on_refused};
@@ -283,16 +286,33 @@ static void queued_error_whose_read_is_interrupted_tells_its_address(void)
                                                      .local = &local,
                                                      .flags = GYRE_DGRAM_ERROR_DETAIL}),
         0);
-    faults_strike(FAULTS_CALL_recvmsg, EINTR, 1);
+    faults_strike(FAULTS_CALL_recvmsg, failure, 1);
     assert_int_equal(gyre_dgram_send(&dgram, &there, "lost", 4), 0);
     assert_int_equal(gyre_dgram_send(&dgram, &good, "come", 4), 0);
     test_turns_until(loop, &refused);
     assert_true(faults_strike_done());
+    if (failure != EINTR) {
+        assert_int_equal(refused_first, -failure);
+        test_turns_until_count(loop, &refused, 2);
+    }
+    assert_int_equal(refused_last, -ECONNREFUSED);
     assert_int_equal(refused_at.in.sin_port, there.in.sin_port);
     close(peer);
     gyre_dgram_close(&dgram);
     assert_int_equal(gyre_loop_run(loop, GYRE_RUN_DEFAULT), 0);
     test_loop_end(loop);
+}
+
+/* It was told with the next error only. */
+static void queued_error_whose_read_is_interrupted_tells_its_address(void)
+{
+    queued_error_whose_read_fails_with(EINTR);
+}
+
+/* The same. */
+static void queued_error_that_cannot_be_read_is_told_and_read_again(void)
+{
+    queued_error_whose_read_fails_with(ENOMEM);
 }
 
 /* ---- what GYRE_FAULTS may say ---- */
@@ -317,6 +337,7 @@ static void faults_text_with_a_mistake_is_refused(void)
     assert_int_equal(faults_strike_parse("recv:ENOMEM"), -1);
     assert_int_equal(faults_strike_parse("resv:ENOMEM:1"), -1);
     assert_int_equal(faults_strike_parse("recv:ENOMEM:1"), 0);
+    assert_int_equal(faults_strike_parse("recv:ENOMEM:1:1f"), 0);
     faults_strike(FAULTS_CALLS, 0, 0);
 }
 
@@ -332,6 +353,7 @@ int main(void)
         TEST_CASE(embedded_loop_asks_again_for_a_lost_cancel),
         TEST_CASE(signal_read_that_is_interrupted_is_made_again),
         TEST_CASE(queued_error_whose_read_is_interrupted_tells_its_address),
+        TEST_CASE(queued_error_that_cannot_be_read_is_told_and_read_again),
         TEST_CASE(faults_text_with_a_mistake_is_refused),
     };
 

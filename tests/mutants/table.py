@@ -428,6 +428,13 @@ NET = [
         "if (count == 0 || dgram->batch < 8 * FLOOD_UNTIL) {",
         "if (dgram->batch < 8 * FLOOD_UNTIL) {",
         "net-dgram-uring"),
+    mutant(
+        "queued-error-unheard",
+        "a queued error that cannot be read is told with the next one only",
+        "dgram_report_queued_error",
+        "if (rc < 0 && errno == EAGAIN) {",
+        "if (rc < 0) {",
+        "faults-regress-epoll faults-regress-uring"),
 ]
 
 MUTANTS = CORE + URING + EPOLL + NET
