@@ -126,9 +126,6 @@ const int *faults_call_errors(enum faults_call call);
 /* Bytes mapped by the library and not unmapped. */
 size_t faults_mapped(void);
 
-/* Whether the thread waits in a call that the library has made. */
-int faults_inside(void);
-
 /* Counts a call, and returns the error that it is to fail with, or 0. */
 int faults_gate(enum faults_call call);
 

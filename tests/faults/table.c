@@ -295,13 +295,6 @@ static intptr_t failed(enum faults_call call, int error)
 GYRE__SYS_MAP(X)
 #undef X
 
-static volatile int inside;
-
-int faults_inside(void)
-{
-    return inside;
-}
-
 /* ---- sockets in epoll sets ---- */
 
 static struct {
@@ -376,9 +369,7 @@ static int faulty_epoll_wait(int epoll, struct epoll_event *events, int most, in
     if (faults_chance(GYRE_SIM_FAULT_CALL_EINTR)) {
         return (int)failed(FAULTS_CALL_epoll_wait, EINTR);
     }
-    inside = 1;
     count = counted_epoll_wait(epoll, events, most, timeout_ms);
-    inside = 0;
     return add_spurious(epoll, events, count, most);
 }
 
@@ -390,9 +381,7 @@ static int faulty_epoll_pwait2(int epoll, struct epoll_event *events, int most,
     if (faults_chance(GYRE_SIM_FAULT_CALL_EINTR)) {
         return (int)failed(FAULTS_CALL_epoll_pwait2, EINTR);
     }
-    inside = 1;
     count = counted_epoll_pwait2(epoll, events, most, timeout, mask);
-    inside = 0;
     return add_spurious(epoll, events, count, most);
 }
 
@@ -673,9 +662,7 @@ static int faulty_enter2(unsigned number, unsigned to_submit, unsigned wait_coun
     if (error != 0) {
         return -error;
     }
-    inside = 1;
     rc = faults_ring_enter(number, to_submit, wait_count, flags, argument, len);
-    inside = 0;
     return rc;
 }
 

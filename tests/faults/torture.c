@@ -47,6 +47,7 @@ enum {
     LOOK_MS = 25,    /* so often a child is looked at */
     IDLE_MS = 250,   /* in which nobody of a child has run: it waits for ever, most likely */
     IDLE_FACTOR = 2, /* and so many times what the case takes by itself */
+    PATIENCE = 4,    /* times its limit, before it is said to hang */
     SETTLE_TRIES = 500,
 };
 
@@ -55,7 +56,6 @@ struct tale {
     int finished;
     int struck;
     int leaks;
-    int waits_in_case; /* at its limit it was in no call of the library */
     char skipped[256];
 };
 
@@ -105,7 +105,6 @@ static void on_limit(int number)
     const int count = backtrace(frames, (int)TEST_COUNT(frames));
 
     (void)number;
-    tale->waits_in_case = !faults_inside();
     backtrace_symbols_fd(frames, count, STDERR_FILENO);
     raise(SIGKILL);
 }
@@ -286,8 +285,6 @@ static struct verdict run(const struct test_case *test, const struct limits *lim
     verdict.took_ns = test_now() - verdict.took_ns;
     if (!hung) {
         verdict.end = judge(status, strict);
-    } else if (tale->waits_in_case && !strict) {
-        verdict.end = TORTURE_STALLED;
     }
     return verdict;
 }
@@ -296,7 +293,7 @@ static struct verdict run(const struct test_case *test, const struct limits *lim
 static int inject(const struct test_case *test, const struct torture_strike *strike,
                   const struct limits *limits, int strict)
 {
-    const struct limits patient = {limits->all_ns, limits->all_ns};
+    const struct limits patient = {PATIENCE * limits->all_ns, PATIENCE * limits->all_ns};
     struct verdict verdict;
 
     faults_strike_chain(strike->call, strike->error, strike->chain, strike->place);
@@ -304,7 +301,7 @@ static int inject(const struct test_case *test, const struct torture_strike *str
     if (verdict.end == TORTURE_HANG && !strict) {
         verdict.end = torture_hang(test->name, strike->call, strike->error);
     }
-    if (verdict.end == TORTURE_HANG) { /* it may only have slept: once more, with all its time */
+    if (verdict.end == TORTURE_HANG) { /* it may only have slept: once more, with much time */
         verdict = run(test, &patient, strict);
     }
     if (!tale->struck && verdict.end < TORTURE_CRASH) {
@@ -337,6 +334,7 @@ static void torture_one(const struct test_case *test, int strict)
     const uint64_t limit_ns = (test->limit_seconds != 0 ? test->limit_seconds : 10) * GYRE_SEC;
     struct limits limits = {2 * limit_ns, 2 * limit_ns};
     const uint64_t before = sum.injections;
+    const uint64_t began_ns = test_now();
     struct verdict verdict;
 
     memset(places, 0, sizeof(*places));
@@ -352,6 +350,10 @@ static void torture_one(const struct test_case *test, int strict)
                           tale->skipped[0] != '\0' ? -1 : output);
         return;
     }
+    if (places->lost > 0) {
+        torture_leave_out(&sum, test->name, "there is no room for its places", -1);
+        return;
+    }
     limits.all_ns = LIMIT_LEAST_MS * GYRE_MSEC + LIMIT_FACTOR * verdict.took_ns;
     limits.idle_ns = IDLE_MS * GYRE_MSEC + IDLE_FACTOR * verdict.took_ns;
     for (size_t i = 0; i < FAULTS_PLACES_MAX; i++) {
@@ -360,7 +362,9 @@ static void torture_one(const struct test_case *test, int strict)
         }
     }
     sum.cases++;
-    printf("%s: %llu injections\n", test->name, (unsigned long long)(sum.injections - before));
+    printf("%s: %llu injections, %llu ms\n", test->name,
+           (unsigned long long)(sum.injections - before),
+           (unsigned long long)((test_now() - began_ns) / GYRE_MSEC));
     fflush(stdout);
 }
 

@@ -29,11 +29,15 @@ NAMES = ("cases", "left out", "injections", "passed", "ended early", "stalled", 
          "repetitions left out", "defects")
 LEFT_OUT = re.compile(r"^\S+: left out: (.*)$", re.MULTILINE)
 STALLED = re.compile(r"^stalled: ((\S+), GYRE_STRIKE=([^:]+:[^:]+):.*)$", re.MULTILINE)
+# A defect, and what the case has said: up to the next line of the torturer's own.
+DEFECT = re.compile(r"^DEFECT .*\n(?:(?!stalled: |DEFECT |= |\S+: \d+ injections, |\S+: left out: ).*\n)*",
+                    re.MULTILINE)
 PROGRAM_S = 6 * 3600
 
 
 def torture(program, variant, opts):
-    """(numbers of the summary or None, all that was printed)"""
+    """(numbers of the summary or None, all that was printed, seconds)"""
+    began = time.monotonic()
     env = dict(os.environ, GYRE_TEST_VARIANT=variant, GYRE_TORTURE=opts.what,
                GYRE_TORTURE_STALLS="1")
     done = subprocess.run([program], env=env, check=False, stdin=subprocess.DEVNULL,
@@ -43,7 +47,7 @@ def torture(program, variant, opts):
     numbers = [int(number) for number in found.groups()] if found else None
     if numbers and done.returncode != (numbers[-1] > 0):
         numbers = None
-    return numbers, text
+    return numbers, text, time.monotonic() - began
 
 
 def describe(numbers):
@@ -62,17 +66,19 @@ def torture_all(kind, opts):
         runs = {pool.submit(torture, program, variant, opts): (program.name, variant)
                 for program in programs for variant in opts.variant or VARIANTS}
         for run in concurrent.futures.as_completed(runs):
-            numbers, text = run.result()
+            numbers, text, seconds = run.result()
             name, variant = runs[run]
-            if numbers is None or numbers[-1] > 0:
+            if numbers is None:
                 print(text)
+            for defect in DEFECT.findall(text):
+                print(defect, end="")
             for strike, case, failure in STALLED.findall(text):
                 stalls[failure] += 1
                 stalled_cases[failure].add(case)
                 if opts.stalls:
                     print("stalled: %s %s %s" % (name, variant, strike))
-            print("%-26s %-5s %s" % (name, variant, describe(numbers) if numbers else "BROKEN"),
-                  flush=True)
+            print("%-26s %-5s %s, %d s" % (name, variant, describe(numbers) if numbers else "BROKEN",
+                                           seconds), flush=True)
             broken += numbers is None
             reasons.update(LEFT_OUT.findall(text))
             sums = [a + b for a, b in zip(sums, numbers or [0] * len(NAMES))]

@@ -480,8 +480,8 @@ static void drain_lets_every_stream_end_in_order(void)
     assert_int_equal(gyre_listener_drain(&host.listener), 0);
     for (int i = 0; i < ALL; i++) {
         host.talks[i].ending = 1;
-        trial_turns(host.loop, 1);
-        wire_expect_stream(clients[i], 10000, 0);
+        talk_until_sent(host.loop, clients[i], 10000, 0);
+        trial_turns(host.loop, 3);
         assert_int_equal(wire_expect_end(clients[i]), 0);
         close(clients[i]);
     }
