@@ -84,6 +84,24 @@ static void reset_behind_data_that_is_seen_late_ends_the_stream(void)
     }
 }
 
+/* Whether there is a reset could not be asked: it was taken to be none, and nobody looked again. */
+static void reset_behind_data_that_cannot_be_asked_for_ends_the_stream(void)
+{
+    struct call call;
+    int number;
+
+    only_on_uring();
+    call_prepare(&call, test_tcp_pair, &number);
+    wire_send_stream(call.peer, 1000, 0);
+    wire_reset(call.peer);
+    call.peer = -1;
+    talk_adopt(&call.talk, call.loop, number);
+    faults_strike(FAULTS_CALL_poll, ENOMEM, 1);
+    assert_int_equal(talk_end(call.loop, &call.talk), -ECONNRESET);
+    assert_true(faults_strike_done());
+    call_end(&call);
+}
+
 /* A signal in the moment in which a receive stands at urgent data: EAGAIN, whatever is behind it. */
 static void receive_turned_away_at_urgent_data_goes_on(void)
 {
@@ -347,6 +365,7 @@ int main(void)
         TEST_CASE(lease_receive_interrupted_by_erestartsys_goes_on),
         TEST_CASE(accept_cancelled_with_a_number_of_nothing_delivers_none),
         TEST_CASE(reset_behind_data_that_is_seen_late_ends_the_stream),
+        TEST_CASE(reset_behind_data_that_cannot_be_asked_for_ends_the_stream),
         TEST_CASE(receive_turned_away_at_urgent_data_goes_on),
         TEST_CASE(end_behind_urgent_data_turned_away_at_is_told),
         TEST_CASE(loop_without_memory_to_wait_for_wakes_tries_again),

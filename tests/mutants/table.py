@@ -429,6 +429,13 @@ NET = [
         "if (dgram->batch < 8 * FLOOD_UNTIL) {",
         "net-dgram-uring"),
     mutant(
+        "unasked-reset-hidden",
+        "io_uring: where it cannot be asked whether there is a reset behind data, there is none",
+        "hides_reset",
+        "return rc < 0 || (rc == 1",
+        "return (rc == 1",
+        "faults-regress-uring"),
+    mutant(
         "queued-error-unheard",
         "a queued error that cannot be read is told with the next one only",
         "dgram_report_queued_error",

@@ -182,6 +182,7 @@ static GYRE__RARE int hides_reset(struct gyre_op *op, const struct gyre__cqe *cq
     const uint32_t fresh =
         FRESH_TURNS + gyre__uring_of(op->loop)->ring.uring.cq.ring_entries / BATCH_MAX;
     struct pollfd one = {.fd = op->fd->number, .events = POLLRDHUP};
+    int rc;
 
     if (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY) {
         op->done = (uint32_t)op->loop->stats.turns | 1;
@@ -194,7 +195,8 @@ static GYRE__RARE int hides_reset(struct gyre_op *op, const struct gyre__cqe *cq
         return 0;
     }
     op->loop->stats.syscalls++;
-    return gyre__sys_poll(&one, 1, 0) == 1 && (one.revents & (POLLERR | POLLHUP)) != 0;
+    rc = gyre__sys_poll(&one, 1, 0);
+    return rc < 0 || (rc == 1 && (one.revents & (POLLERR | POLLHUP)) != 0); /* not known: it may */
 }
 
 static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
