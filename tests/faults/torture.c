@@ -2,8 +2,7 @@
  * The torturer. Each injection runs the case in a child of its own:
  *
  *     count:  no strike; along which chains of callers (chain.c) do calls come, how long does it take?
- *     strike: for each chain and every error that its call may have, the first call along it, and the
- *             last one
+ *     strike: for each chain and every error that its call may have, the first call along it
  *
  * and judges how the child ends:
  *
@@ -312,20 +311,19 @@ static int inject(const struct test_case *test, const struct torture_strike *str
     return 1;
 }
 
-/* The first calls that came along a chain, and the last one, with each error. */
+/* The first call that came along a chain, or as many as are asked for, with each error. */
 static void strike_place(const struct test_case *test, const struct faults_place *place,
                          const struct limits *limits, int strict)
 {
     const uint64_t first = torture_first(1);
 
     for (const int *error = faults_call_errors(place->call); *error != 0; error++) {
-        struct torture_strike strike = {place->call, *error, 0, place->chain};
+        struct torture_strike strike = {place->call, *error, 1, place->chain};
 
-        while (strike.place < place->count) {
-            strike.place = strike.place < first ? strike.place + 1 : place->count;
-            sum.places_left_out -= (uint64_t)inject(test, &strike, limits, strict);
+        for (; strike.place <= first && strike.place <= place->count; strike.place++) {
+            inject(test, &strike, limits, strict);
         }
-        sum.places_left_out += place->count;
+        sum.places_left_out += place->count - (strike.place - 1);
     }
 }
 

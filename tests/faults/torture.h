@@ -10,12 +10,13 @@
  *     GYRE_TORTURE_STALLS=1           tell of each case that waits for ever, too
  *
  * A place is a call along a certain chain of callers (chain.c), with one of the errors that it can have.
- * Cases make thousands of calls, and most of these come along the same few chains. At each place the
- * first call fails and the last one, and beside these:
+ * Cases make thousands of calls, and most of these come along the same few chains. What fails at each
+ * place is
  *
- *     in virtual time             the first N calls of each sort, from wherever they come (default 32;
- *                                 4 where a case makes more than 10,000 calls)
- *     on the operating system     the first N along each chain (default 1)
+ *     in virtual time             the first call and the last, and besides, from wherever they come,
+ *                                 the first N calls of each sort (default 32; 1 where a case makes
+ *                                 more than 10,000 calls)
+ *     on the operating system     the first N calls (default 1): each costs a run of the whole case
  *
  * The others are repetitions: they are left out, and counted.
  */
