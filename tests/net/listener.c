@@ -741,6 +741,30 @@ static void listener_adopts_a_listening_socket_only(void)
     host_end(&host);
 }
 
+/* A service manager, or the server that handed the socket over, keeps it open: connections that come
+ * while this one ends are not its own. */
+static void listener_that_ends_leaves_an_inherited_socket_in_peace(void)
+{
+    struct host host;
+    struct sockaddr_in address;
+
+    host_prepare(&host, 2);
+    const int number = test_listener(&address);
+    const int managers = fcntl(number, F_DUPFD_CLOEXEC, 0);
+    assert_int_equal(gyre_listen_adopt(host.loop, &host.listener, number, &host.options), 0);
+    assert_int_equal(gyre_listener_address(&host.listener, &host.address), 0);
+    const int client = host_dial(&host);
+    test_turns_until_count(host.loop, &host.opened, 1);
+    assert_int_equal(gyre_listener_close(&host.listener), 0);
+    trial_turns(host.loop, 3);
+    const int later = test_connect(&address);
+    assert_true(trial_idle_turns(host.loop, 20 * GYRE_MSEC) <= 4);
+    close(later);
+    close(client);
+    close(managers);
+    host_end(&host);
+}
+
 /* Z08: a server can be started again at once, although its connections linger in TIME_WAIT. */
 static void listener_starts_again_on_its_port(void)
 {
@@ -845,6 +869,7 @@ int main(void)
         TEST_CASE(listen_reports_what_bind_refuses),
         TEST_CASE(listener_functions_refuse_what_is_no_listener),
         TEST_CASE(listener_adopts_a_listening_socket_only),
+        TEST_CASE(listener_that_ends_leaves_an_inherited_socket_in_peace),
         TEST_CASE(listener_starts_again_on_its_port),
         TEST_CASE(listener_on_ipv6_takes_ipv4_too_unless_told),
         TEST_CASE(loop_with_a_listener_is_busy),

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -436,6 +437,95 @@ static void poll_of_a_listener_tells_of_changes_only(void)
     door_close(&door);
 }
 
+/* Its registration outlasts it where a duplicate keeps the file open. Nobody is there to take what it
+ * would tell, and nothing can be done about it any more. */
+static void listener_closed_while_a_duplicate_lives_does_not_keep_the_loop_awake(void)
+{
+    struct door door;
+
+    door_open(&door);
+    door_accept(&door, GYRE_MULTISHOT);
+    assert_all_accepted(&door, 1);
+    const int duplicate = fcntl(gyre_fd_number(&door.fd), F_DUPFD_CLOEXEC, 0);
+    trial_close(door.loop, &door.fd);
+    const int client = test_connect(&door.address);
+    assert_true(trial_idle_turns(door.loop, 20 * GYRE_MSEC) <= 4);
+    wire_reset(client);
+    close(duplicate);
+    door_drop(&door);
+    test_loop_end(door.loop);
+}
+
+static void shut_and_close(struct trial *trial, const struct gyre_result *result)
+{
+    struct door *door = trial->context;
+
+    (void)result;
+    trial_init(trial, NULL, NULL);
+    assert_int_equal(gyre_op_close(&trial->op, &door->fd, GYRE_CLOSE_SHUTDOWN), 0);
+}
+
+/* As that, of one that was shut down: nothing waits, and still it would be told of for ever. */
+static void listener_shut_down_while_a_duplicate_lives_does_not_keep_the_loop_awake(void)
+{
+    struct door door;
+    struct trial closing;
+
+    door_open(&door);
+    door_accept(&door, GYRE_MULTISHOT);
+    assert_all_accepted(&door, 1);
+    const int duplicate = fcntl(gyre_fd_number(&door.fd), F_DUPFD_CLOEXEC, 0);
+    trial_init(&closing, shut_and_close, &door);
+    assert_int_equal(gyre_op_nop(&closing.op, door.loop), 0);
+    trial_turns(door.loop, 1);
+    assert_int_equal(trial_end(door.loop, &closing), 0);
+    assert_true(trial_idle_turns(door.loop, 20 * GYRE_MSEC) <= 4);
+    close(duplicate);
+    door_drop(&door);
+    test_loop_end(door.loop);
+}
+
+#define NOISES 1600
+
+/* More descriptors have news in each turn than the driver takes in, so the listener has its turn only
+ * in every second or third. */
+static void connections_are_accepted_beside_a_flood_of_events(void)
+{
+    static struct door door;
+    static struct gyre_fd noise[NOISES];
+    static struct trial polling[NOISES];
+    const uint64_t one = 1;
+    int clients[60];
+    int turns = 0;
+
+    door_open(&door);
+    door_accept(&door, GYRE_MULTISHOT);
+    for (int i = 0; i < NOISES; i++) {
+        trial_attach(door.loop, &noise[i], eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+        trial_init(&polling[i], NULL, NULL);
+        assert_int_equal(gyre_op_poll(&polling[i].op, &noise[i], POLLIN, GYRE_MULTISHOT), 0);
+    }
+    trial_turns(door.loop, 3);
+    for (size_t i = 0; i < TEST_COUNT(clients); i++) {
+        clients[i] = test_connect(&door.address);
+    }
+    while (door.count < (int)TEST_COUNT(clients)) {
+        for (int i = 0; i < NOISES; i++) {
+            assert_int_equal(write(gyre_fd_number(&noise[i]), &one, sizeof(one)), sizeof(one));
+        }
+        trial_turns(door.loop, 1);
+        turns++;
+    }
+    assert_true(turns <= 30);
+    for (size_t i = 0; i < TEST_COUNT(clients); i++) {
+        wire_reset(clients[i]);
+    }
+    for (int i = 0; i < NOISES; i++) {
+        trial_close(door.loop, &noise[i]);
+    }
+    door_close(&door);
+}
+
 /* A10: Linux hands out a connection that was reset while it waited, or skips it; both are fine. */
 static void accept_connection_reset_in_the_backlog_is_survived(void)
 {
@@ -729,6 +819,9 @@ int main(void)
         TEST_CASE(accept_multishot_of_lone_connections_finds_each_at_once),
         TEST_CASE(connections_that_nobody_accepts_do_not_keep_the_loop_awake),
         TEST_CASE(poll_of_a_listener_tells_of_changes_only),
+        TEST_CASE(listener_closed_while_a_duplicate_lives_does_not_keep_the_loop_awake),
+        TEST_CASE(listener_shut_down_while_a_duplicate_lives_does_not_keep_the_loop_awake),
+        TEST_CASE(connections_are_accepted_beside_a_flood_of_events),
         TEST_CASE(accept_connection_reset_in_the_backlog_is_survived),
         TEST_CASE(accept_on_what_does_not_listen_reports_why),
         TEST_CASE(accept_descriptors_are_close_on_exec),

@@ -245,8 +245,8 @@ static uint32_t accepts_now(struct gyre_op *op)
 {
     uint32_t *most = &op->arg.accept.most;
 
-    if (!(op->fd->flags & GYRE__FD_LEVEL)) {
-        return ACCEPTS_PER_TURN;
+    if (!(op->fd->flags & GYRE__FD_LEVEL) || driver_of(op->loop)->count == EVENTS_MAX) {
+        return ACCEPTS_PER_TURN; /* there may be many, or it may be long until it is told again */
     }
     if ((uint32_t)op->loop->stats.turns - op->arg.accept.turn == 1) {
         *most = *most < ACCEPTS_PER_TURN / 2 ? 2 * *most : ACCEPTS_PER_TURN;
@@ -371,6 +371,9 @@ static GYRE__INLINE void receive(struct gyre_op *op)
 
 static void close_resume(struct gyre_op *op)
 {
+    if (op->fd->flags & GYRE__FD_LEVEL) {
+        epoll_forget(op->fd); /* a duplicate would keep it, to be told of for ever */
+    }
     op->fd->flags &= (uint16_t)~GYRE__FD_REGISTERED; /* events still queued for it find nobody */
     op->loop->stats.syscalls++;
     gyre__op_finish(op, gyre__kind_of(op)->attempt(op), NULL);
