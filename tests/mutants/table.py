@@ -236,7 +236,7 @@ URING = [
         "starvation-is-an-error",
         "a receive that found the kernel's ring of buffers empty ends with ENOBUFS",
         "ended",
-        "gyre__op_starve(op);",
+        "unserved(op);",
         "gyre__op_finish(op, res, NULL);",
         "ops-pool-uring ops-pressure-uring net-pause-uring"),
     mutant(
@@ -313,6 +313,20 @@ EPOLL = [
         "if ((size_t)rc == left) {",
         "if ((size_t)rc <= left) {",
         "ops-send-epoll net-send-epoll"),
+    mutant(
+        "ended-listener-told-for-ever",
+        "a listener whose file a duplicate keeps stays in the epoll set: the loop spins",
+        "close_resume",
+        "if (op->fd->flags & GYRE__FD_LEVEL) {",
+        "if (0) {",
+        "ops-accept-epoll net-listener-epoll"),
+    mutant(
+        "nobody-accepts-and-all-are-told",
+        "connections that nobody accepts wake the loop in each turn",
+        "dispatch_event",
+        "use_edges(fd);",
+        "(void)fd;",
+        "ops-accept-epoll net-listener-epoll"),
 ]
 
 NET = [
@@ -442,6 +456,27 @@ NET = [
         "if (rc < 0 && errno == EAGAIN) {",
         "if (rc < 0) {",
         "faults-regress-epoll faults-regress-uring"),
+    mutant(
+        "loan-overtaken",
+        "epoll: what on_data() writes behind what it forwarded leaves before it",
+        "check_write",
+        "if (gyre__stream_has_loan(stream) && queue_loan(stream) < 0) {",
+        "if (0) {",
+        "net-send-epoll"),
+    mutant(
+        "answers-overtaken",
+        "a datagram that has to be queued leaves before the answers given before it",
+        "dgram_enqueue",
+        "if (dgram->answering) {",
+        "if (0) {",
+        "net-dgram_answer-epoll net-dgram_answer-uring"),
+    mutant(
+        "flooded-counts-for-ever",
+        "a flooded datagram socket that is closed is still counted: the loop never ends",
+        "gyre_dgram_close",
+        "gyre__dgram_rest(dgram);",
+        "",
+        "net-dgram-epoll net-dgram-uring"),
 ]
 
 MUTANTS = CORE + URING + EPOLL + NET
