@@ -102,6 +102,10 @@ void test_unix_pair(int pair[2]);
  * shows that nothing was left in it. After a case that dies before, the harness does. */
 const char *test_directory(void);
 
+/* How many steps a case of random calls takes: a hundredth of @usual under torture, where each place at
+ * which a call can fail costs a run of the case, and random calls reach one by ever new chains. */
+int test_steps(int usual);
+
 /* Nanoseconds of CLOCK_MONOTONIC. */
 uint64_t test_now(void);
 

@@ -212,6 +212,11 @@ void test_unix_pair(int pair[2])
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 }
 
+int test_steps(int usual)
+{
+    return getenv("GYRE_TORTURE") != NULL || getenv("GYRE_STRIKE") != NULL ? usual / 100 : usual;
+}
+
 uint64_t test_now(void)
 {
     struct timespec now;

@@ -174,6 +174,8 @@ static void hammer_end(struct hammer *hammer)
 
 static void random_calls_keep_every_promise(void)
 {
+    const int steps = test_steps(STEPS);
+
     for (uint32_t seed = 1; seed <= 3; seed++) {
         struct hammer hammer = {.loop = test_loop(), .seed = seed};
 
@@ -183,7 +185,7 @@ static void random_calls_keep_every_promise(void)
             hammer.pairs[i].peer = -1;
             begin(&hammer, &hammer.pairs[i]);
         }
-        for (int step = 0; step < STEPS; step++) {
+        for (int step = 0; step < steps; step++) {
             struct pair *one = &hammer.pairs[below(&hammer, ALL)];
 
             if (one->talk.count[TALK_CLOSE]) {
@@ -211,6 +213,7 @@ static void call_anything(struct talk *talk)
 /* As that, from within callbacks, of itself and of others. */
 static void random_calls_in_callbacks_keep_every_promise(void)
 {
+    const int steps = test_steps(STEPS);
     struct hammer hammer = {.loop = test_loop(), .seed = 77};
 
     hammer.pairs = calloc(ALL, sizeof *hammer.pairs);
@@ -219,7 +222,7 @@ static void random_calls_in_callbacks_keep_every_promise(void)
         hammer.pairs[i].peer = -1;
         hammer.pairs[i].talk.count[TALK_CLOSE] = 1;
     }
-    for (int step = 0; step < STEPS; step++) {
+    for (int step = 0; step < steps; step++) {
         struct pair *one = &hammer.pairs[below(&hammer, ALL)];
 
         if (one->talk.count[TALK_CLOSE]) {
