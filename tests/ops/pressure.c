@@ -368,6 +368,127 @@ static void pressure_of_streams_both_ways_keeps_every_stream(void)
     small_loop_end(loop);
 }
 
+/* A pool of two blocks, and those who hold them. */
+enum { TIGHT_BLOCK = 4096, TIGHT_LINES = 4 };
+
+struct tight {
+    struct gyre_loop *loop;
+    struct gyre_fd fds[TIGHT_LINES];
+    struct trial trials[TIGHT_LINES];
+    int peers[TIGHT_LINES];
+    struct gyre_lease kept[64];
+    size_t first; /* of those kept, the oldest */
+    size_t count;
+};
+
+static void tight_keep(struct trial *trial, const struct gyre_result *result)
+{
+    struct tight *tight = trial->context;
+
+    if (result->res >= TIGHT_BLOCK / 2) {
+        assert_int_equal(gyre_lease_retain(result->lease, &tight->kept[tight->count++ % 64]), 0);
+    }
+}
+
+static void tight_release(struct tight *tight)
+{
+    if (tight->first < tight->count) {
+        gyre_lease_release(&tight->kept[tight->first++ % 64]);
+    }
+}
+
+/* Both blocks are lent at last, and nothing is starved. */
+static void tight_open(struct tight *tight)
+{
+    struct gyre_loop_options options = test_options();
+
+    memset(tight, 0, sizeof(*tight));
+    options.pool_block = TIGHT_BLOCK;
+    options.pool_min = 2 * TIGHT_BLOCK;
+    options.pool_max = 2 * TIGHT_BLOCK;
+    tight->loop = test_loop_with(&options);
+    for (size_t i = 0; i < TIGHT_LINES; i++) {
+        int pair[2];
+
+        test_tcp_pair(pair);
+        wire_nodelay(pair[1]);
+        tight->peers[i] = pair[1];
+        trial_attach(tight->loop, &tight->fds[i], pair[0]);
+        trial_init(&tight->trials[i], tight_keep, tight);
+        assert_int_equal(gyre_op_recv_lease(&tight->trials[i].op, &tight->fds[i], GYRE_MULTISHOT),
+                         0);
+    }
+    trial_turns(tight->loop, 3);
+    for (size_t i = 0; i < 2; i++) {
+        wire_send_stream(tight->peers[i], TIGHT_BLOCK, 0);
+        trial_turns(tight->loop, 5);
+    }
+}
+
+static void tight_close(struct tight *tight)
+{
+    while (tight->first < tight->count) {
+        tight_release(tight);
+    }
+    for (size_t i = 0; i < TIGHT_LINES; i++) {
+        trial_close(tight->loop, &tight->fds[i]);
+        close(tight->peers[i]);
+    }
+    test_loop_end(tight->loop);
+}
+
+struct ack {
+    struct gyre_fd fd;
+    struct trial trial;
+    struct tight *tight;
+    char byte;
+};
+
+static void ack_came(struct trial *trial, const struct gyre_result *result)
+{
+    struct ack *ack = trial->context;
+
+    if (result->res == 1) {
+        tight_release(ack->tight);
+        trial_init(trial, ack_came, ack);
+        assert_int_equal(gyre_op_recv(&trial->op, &ack->fd, &ack->byte, 1, 0), 0);
+    }
+}
+
+/* Who starves is served before those that come later, however many they are. */
+static void pressure_who_starves_is_not_overtaken_for_ever(void)
+{
+    enum { ROUNDS = 200, LEN = 4000 };
+    static struct tight tight;
+    static struct ack ack;
+    int pair[2];
+    int round = 0;
+
+    tight_open(&tight);
+    test_tcp_pair(pair);
+    wire_nodelay(pair[1]);
+    ack.tight = &tight;
+    trial_attach(tight.loop, &ack.fd, pair[0]);
+    trial_init(&ack.trial, ack_came, &ack);
+    assert_int_equal(gyre_op_recv(&ack.trial.op, &ack.fd, &ack.byte, 1, 0), 0);
+    trial_turns(tight.loop, 3);
+    wire_send_stream(tight.peers[3], 100, 0); /* this one waits */
+    trial_turns(tight.loop, 3);
+    for (; round < ROUNDS && tight.trials[3].bytes == 0; round++) {
+        wire_send_stream(pair[1], 1, 0);
+        wire_send_stream(tight.peers[round % 2], LEN, 0);
+        trial_turns(tight.loop, 5);
+    }
+    print_message("served after %d rounds, others had %llu bytes\n", round,
+                  (unsigned long long)(tight.trials[0].bytes + tight.trials[1].bytes));
+    const uint64_t got = tight.trials[3].bytes;
+    trial_close(tight.loop, &ack.fd);
+    close(pair[1]);
+    tight_close(&tight);
+    assert_int_equal(got, 100);
+    assert_true(round <= 4);
+}
+
 int main(void)
 {
     static const struct test_case cases[] = {
@@ -380,6 +501,7 @@ int main(void)
         TEST_CASE(pressure_on_a_multishot_accept_loses_no_connection),
         TEST_CASE(pressure_on_multishot_polls_loses_no_change),
         TEST_CASE(pressure_of_streams_both_ways_keeps_every_stream),
+        TEST_CASE(pressure_who_starves_is_not_overtaken_for_ever),
     };
 
     return test_main("ops-pressure", cases, TEST_COUNT(cases));

@@ -224,12 +224,16 @@ static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
 
 /* The kernel had data and no buffer left. Where many wait and few buffers come back, nearly all would
  * find none again: so the data is received directly, which asks for no more than there is, and then
- * the ring has its turn. */
+ * the ring has its turn. Not before those that starve already, or that were fed in this turn and have
+ * yet to try: they would be overtaken for as long as others come. */
 static GYRE__RARE void unserved(struct gyre_op *op)
 {
+    const struct gyre__pool *pool = &op->loop->pool;
+    const int waited_for = pool->hungry || pool->starved_count > 0;
+
     op->flags &= (uint16_t)~GYRE__OP_PAUSING;
     op->fd->ready |= GYRE__DIR_IN;
-    if (gyre__pool_has_direct_room(&op->loop->pool)) {
+    if (!waited_for && gyre__pool_has_direct_room(pool)) {
         gyre__uring_receive_direct(op);
     } else {
         gyre__op_starve(op);
