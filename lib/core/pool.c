@@ -317,11 +317,13 @@ void gyre__pool_lend(struct gyre_fd *owner, uint32_t block, uint8_t *data, size_
     };
 }
 
+/* The block filled directly is as good as lent if leases hold it: it will be when it is full. */
 static int pool_is_short(const struct gyre__pool *pool)
 {
-    const uint32_t left = pool->max - pool->count[GYRE__BLOCK_LENT];
+    const uint32_t held =
+        pool->current != GYRE__BLOCK_NONE && pool->table[pool->current].leases != 0;
 
-    return 4 * left <= pool->max;
+    return 4 * (pool->max - pool->count[GYRE__BLOCK_LENT] - held) <= pool->max;
 }
 
 static struct copy *copy_out(struct gyre__pool *pool, const struct gyre_lease *lent)

@@ -27,7 +27,7 @@ enum gyre__dgram_room {
 /* gyre_dgram.busy */
 enum gyre__dgram_busy {
     GYRE__DGRAM_IDLE = 0, /* a poll tells of data */
-    GYRE__DGRAM_BUSY,     /* a poll has told, and none is active: read once in each turn */
+    GYRE__DGRAM_BUSY,     /* a poll has told, and none is active: read in each turn */
     GYRE__DGRAM_BUSY_FED, /* and something was there in each turn since */
 };
 

@@ -316,7 +316,7 @@ static int dgram_receive_batch(struct gyre_dgram *dgram)
  * While a poll is armed, or the socket stands in the epoll set, each datagram that arrives or leaves
  * calls it, to tell what is known already: 70 ns each on Linux 6.18, and several times that while
  * the sender is on another processor, because both take the same locks. Where a turn receives few, that is less
- * than to arm it anew. A socket that is flooded is taken off and is busy: it is read once more in each
+ * than to arm it anew. A socket that is flooded is taken off and is busy: it is read in each
  * turn, behind the others, and only when it is found empty is it put back, where the kernel first
  * looks whether something is there.
  *

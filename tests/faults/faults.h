@@ -47,6 +47,7 @@ enum faults_odd {
     X(accept)                 \
     X(connect)                \
     X(recv)                   \
+    X(recv_select)            \
     X(send)                   \
     X(recvmsg)                \
     X(sendmsg)                \

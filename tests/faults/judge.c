@@ -63,7 +63,7 @@ static int is_passing(enum faults_call call, int error)
 {
     return error == EINTR || error == 512 || error == EALREADY ||
            (error == EAGAIN && call >= FAULTS_REQUEST_accept) ||
-           (error == ENOBUFS && call == FAULTS_REQUEST_recv) ||
+           (error == ENOBUFS && call == FAULTS_REQUEST_recv_select) ||
            (call == FAULTS_CALL_io_uring_enter2 && (error == EAGAIN || error == EBUSY)) ||
            (call == FAULTS_CALL_epoll_pwait2 && error == ENOSYS);
 }

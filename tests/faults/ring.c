@@ -268,7 +268,7 @@ static enum faults_call sort_of(const struct io_uring_sqe *sqe)
     case IORING_OP_CONNECT:
         return FAULTS_REQUEST_connect;
     case IORING_OP_RECV:
-        return FAULTS_REQUEST_recv;
+        return sqe->flags & IOSQE_BUFFER_SELECT ? FAULTS_REQUEST_recv_select : FAULTS_REQUEST_recv;
     case IORING_OP_SEND:
         return FAULTS_REQUEST_send;
     case IORING_OP_RECVMSG:
