@@ -212,7 +212,8 @@ GYRE_API GYRE_MUST_CHECK int gyre_stream_write_ref(struct gyre_stream *stream, c
  * gyre_stream_forward() - queue received bytes to send, not copied.
  * @stream: as gyre_stream_write().  @data: what on_data() got, of this or another stream of the
  *          same loop, or a retained lease, which stays the caller's to release.
- * Returns: as gyre_stream_write().
+ * Returns: as gyre_stream_write(). Later, in on_close(): -ENOMEM, if the socket did not take all at
+ *          once and there was no memory to keep the rest.
  * Thread: loop thread only.   Limits: write_cap of the handler; and the sender's pool_quota: who
  *          sends faster than the bytes leave is not read from meanwhile.
  * Source: docs/pool.md.

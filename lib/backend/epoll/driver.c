@@ -357,8 +357,7 @@ static GYRE__INLINE void receive(struct gyre_op *op)
         if (gyre__list_empty(&op->loop->results)) {
             gyre__op_finish(op, op->result, NULL);
         } else {
-            gyre__op_ready(op,
-                           op->result); /* behind what was learnt before it, of a send perhaps */
+            gyre__op_ready(op, op->result); /* behind what was learnt before, of a send perhaps */
         }
         break;
     case GYRE__RECEIVED_CANCELLED: /* does not occur: a cancel here takes effect at once */
