@@ -520,8 +520,7 @@ static void connections_are_accepted_beside_a_flood_of_events(void)
     }
     print_message("%d turns\n", turns);
     if (test_variant_uring() && !(info.features & GYRE_FEATURE_MULTISHOT)) {
-        assert_true(turns <=
-                    5 * (int)TEST_COUNT(clients)); /* one for each accept, with its share */
+        assert_true(turns <= 2 * (int)TEST_COUNT(clients)); /* each has a turn of its own */
     } else {
         assert_true(turns <= 30);
     }
