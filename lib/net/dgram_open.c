@@ -126,9 +126,10 @@ static int dgram_has_switch(const struct gyre_dgram *dgram, const struct dgram_s
 static int dgram_switch_on(struct gyre_dgram *dgram, int number, uint32_t flags)
 {
     /* Only IP sockets are received from with room for control data: over a Unix socket it would be
-     * descriptors that come. */
+     * descriptors that come. And only they have an error queue: asked for it, a Unix socket hands out
+     * the next datagram. */
     if (!(dgram->traits & (GYRE__DGRAM_IPV4 | GYRE__DGRAM_IPV6))) {
-        dgram->flags &= ~GYRE__DGRAM_INFO_FLAGS;
+        dgram->flags &= (uint16_t) ~(GYRE__DGRAM_INFO_FLAGS | GYRE_DGRAM_ERROR_DETAIL);
     }
     for (size_t i = 0; i < sizeof(dgram_switches) / sizeof(dgram_switches[0]); i++) {
         const struct dgram_switch *one = &dgram_switches[i];

@@ -464,6 +464,13 @@ NET = [
         "if (0) {",
         "net-send-epoll"),
     mutant(
+        "error-queue-of-unix",
+        "a Unix socket is asked for its error queue, and hands out datagrams that are then lost",
+        "dgram_switch_on",
+        "(GYRE__DGRAM_INFO_FLAGS | GYRE_DGRAM_ERROR_DETAIL);",
+        "GYRE__DGRAM_INFO_FLAGS;",
+        "net-dgram-epoll net-dgram-uring"),
+    mutant(
         "answers-overtaken",
         "a datagram that has to be queued leaves before the answers given before it",
         "dgram_enqueue",

@@ -713,6 +713,37 @@ static void refused_while_paused_waits_and_nothing_spins(void)
     test_loop_end(loop);
 }
 
+/* The peer turns to another and leaves something unread. A Unix socket has no error queue: asked for
+ * it, it would hand out what it has received. */
+static void reset_with_detail_of_a_unix_pair_costs_no_datagram(void)
+{
+    struct gyre_loop *loop = test_loop();
+    struct gyre_dgram_options options = {.handler = &mate_handler,
+                                         .flags = GYRE_DGRAM_ERROR_DETAIL};
+    struct gyre_addr there;
+    const int other = plain_unix(&there);
+    static struct mate mate;
+    int pair[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+    mate.loop = loop;
+    mate.then = mate_in_order;
+    assert_int_equal(gyre_dgram_adopt(&mate.dgram, loop, pair[0], &options), 0);
+    assert_int_equal(gyre_dgram_send(&mate.dgram, NULL, "unread", 6), 0);
+    trial_turns(loop, 1);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(send(pair[1], &i, sizeof(i), 0), sizeof(i));
+    }
+    assert_int_equal(connect(pair[1], &there.any, there.len), 0);
+    mate_until(&mate, 3);
+    assert_int_equal(mate.errors, 1);
+    assert_int_equal(mate.error, -ECONNRESET);
+    mate_close(&mate);
+    close(pair[1]);
+    close(other);
+    test_loop_end(loop);
+}
+
 static void close_on_error(struct gyre_dgram *dgram, int error, const struct gyre_addr *to)
 {
     mate_on_error(dgram, error, to);
@@ -982,6 +1013,7 @@ int main(void)
         TEST_CASE(refused_with_detail_when_connected_is_told_each_time),
         TEST_CASE(refused_with_detail_tells_which_address),
         TEST_CASE(refused_while_paused_waits_and_nothing_spins),
+        TEST_CASE(reset_with_detail_of_a_unix_pair_costs_no_datagram),
         TEST_CASE(close_in_on_error_ends_everything),
         TEST_CASE(close_in_the_middle_of_a_batch_delivers_none_after),
         TEST_CASE(pause_in_the_middle_of_a_batch_keeps_the_rest_in_order),
