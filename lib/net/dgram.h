@@ -46,7 +46,7 @@ enum gyre__dgram_busy {
 enum {
     GYRE__DGRAM_BATCH = 64,    /* datagrams per system call */
     GYRE__DGRAM_ROOM = 65600,  /* for the largest datagram, and a cache line to stagger them */
-    GYRE__DGRAM_CONTROL = 192, /* of a datagram received: every item of control.c at once is 164 */
+    GYRE__DGRAM_CONTROL = 192, /* received: all items of control.c at once; an ICMP error has 184 */
     GYRE__DGRAM_CONTROL_OUT = 64,      /* packet info and a segment size */
     GYRE__DGRAM_PAGE_ROOM = 66 * 1024, /* the largest item */
     GYRE__DGRAM_ITEM_SPLIT = 1u << 0,  /* the library cuts the segments */

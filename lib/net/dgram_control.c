@@ -36,13 +36,16 @@ static void read_ipv4_control(struct cmsghdr *item, size_t len, struct gyre_data
         read_control_int(item, len, &datagram->ttl);
     } else if (item->cmsg_type == IP_TOS) {
         read_control_int(item, len, &datagram->tos);
-    } else if (item->cmsg_type == IP_PKTINFO && len >= sizeof(info) && datagram->local == NULL) {
+    } else if (item->cmsg_type == IP_PKTINFO && len >= sizeof(info)) {
         memcpy(&info, CMSG_DATA(item), sizeof(info));
+        datagram->source = info.ipi_spec_dst.s_addr;
+        if (datagram->local != NULL) {
+            return; /* an IPv6 socket: it has been told as a mapped address */
+        }
         local->in = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = info.ipi_addr};
         local->len = sizeof(local->in);
         datagram->local = local;
         datagram->interface = (unsigned)info.ipi_ifindex;
-        datagram->source = info.ipi_spec_dst.s_addr;
     }
 }
 

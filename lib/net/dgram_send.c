@@ -26,7 +26,8 @@
 #include <string.h>
 
 enum {
-    SEGMENTS_MAX = 64, /* of one call; UDP_MAX_SEGMENTS before Linux 6.9 */
+    SEGMENTS_MAX = 64,  /* of one call; UDP_MAX_SEGMENTS before Linux 6.9 */
+    MAPPED_PREFIX = 12, /* bytes before the IPv4 address in a mapped one */
 };
 
 /* ---- items ---- */
@@ -735,7 +736,7 @@ int gyre_dgram_send(struct gyre_dgram *dgram, const struct gyre_addr *to, const 
     return dgram_send_unusual(dgram, to, data, len);
 }
 
-/* From the address that was asked. */
+/* From the address that was asked. IPv4: or from one of its interface, if that was a group's. */
 static GYRE__APART int dgram_reply_from(struct gyre_dgram *dgram,
                                         const struct gyre_datagram *datagram, const void *data,
                                         size_t len)
@@ -745,6 +746,9 @@ static GYRE__APART int dgram_reply_from(struct gyre_dgram *dgram,
 
     if (from.any.sa_family == AF_INET) {
         from.in.sin_addr.s_addr = datagram->source;
+    } else if (IN6_IS_ADDR_V4MAPPED(&from.in6.sin6_addr)) {
+        memcpy(from.in6.sin6_addr.s6_addr + MAPPED_PREFIX, &datagram->source,
+               sizeof(datagram->source));
     }
     if (from.any.sa_family == AF_INET || !IN6_IS_ADDR_MULTICAST(&from.in6.sin6_addr)) {
         message.from = &from;

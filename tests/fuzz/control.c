@@ -139,7 +139,9 @@ static void expect_item(const struct cmsghdr *head, const uint8_t *value, size_t
         const int segment = int_of(value, len, (int)datagram->segment);
 
         datagram->segment = segment > 0 && (size_t)segment < datagram->len ? (uint32_t)segment : 0;
-    } else if (level == IPPROTO_IP && type == IP_PKTINFO && len >= 12 && !datagram->local) {
+    } else if (level == IPPROTO_IP && type == IP_PKTINFO && len >= 12 && datagram->local) {
+        memcpy(&datagram->source, value + 4, 4);
+    } else if (level == IPPROTO_IP && type == IP_PKTINFO && len >= 12) {
         memcpy(&datagram->interface, value, 4);
         memcpy(&datagram->source, value + 4, 4);
         local->in = (struct sockaddr_in){.sin_family = AF_INET};

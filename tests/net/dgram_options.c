@@ -88,6 +88,49 @@ static void info_of_v4_over_v6_tells_the_mapped_address(void)
     info_over(&any, &asked, &mapped);
 }
 
+/* A broadcast address is none to answer from. */
+static void broadcast_is_answered_over(const struct gyre_addr *bound)
+{
+    struct gyre_loop *loop = test_loop();
+    const int client = plain_open("127.0.0.1", NULL);
+    const int on = 1;
+    struct gyre_addr from;
+    struct mate server;
+    uint8_t byte;
+
+    assert_int_equal(setsockopt(client, SOL_SOCKET, SO_BROADCAST, &on, sizeof(on)), 0);
+    mate_open(&server, loop,
+              (struct gyre_dgram_options){.local = bound, .flags = GYRE_DGRAM_PACKET_INFO});
+    server.then = mate_echo;
+    from = mate_addr(&server);
+    const struct gyre_addr all = addr_v4("127.255.255.255", addr_port(&from));
+    plain_send(client, &all, "x", 1);
+    mate_until(&server, 1);
+    assert_int_equal(server.last.interface, if_nametoindex("lo"));
+    trial_turns(loop, 3);
+    assert_int_equal(server.errors, 0);
+    plain_until(loop, client);
+    assert_int_equal(plain_take(client, &byte, 1, &from), 1);
+    assert_int_equal(from.in.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+    mate_close(&server);
+    close(client);
+    test_loop_end(loop);
+}
+
+static void info_of_a_broadcast_answers_from_the_interface(void)
+{
+    const struct gyre_addr any = addr_v4("0.0.0.0", 0);
+
+    broadcast_is_answered_over(&any);
+}
+
+static void info_of_a_broadcast_over_v6_answers_from_the_interface(void)
+{
+    need_v6();
+    const struct gyre_addr any = addr_v6("::", 0);
+    broadcast_is_answered_over(&any);
+}
+
 static void source_address_is_the_one_asked_for(void)
 {
     struct gyre_loop *loop = test_loop();
@@ -610,6 +653,8 @@ int main(void)
         TEST_CASE(info_v4_tells_the_address_and_the_reply_leaves_from_it),
         TEST_CASE(info_v6_tells_the_address_and_the_reply_leaves_from_it),
         TEST_CASE(info_of_v4_over_v6_tells_the_mapped_address),
+        TEST_CASE(info_of_a_broadcast_answers_from_the_interface),
+        TEST_CASE(info_of_a_broadcast_over_v6_answers_from_the_interface),
         TEST_CASE(source_address_is_the_one_asked_for),
         TEST_CASE(ttl_and_tos_are_told),
         TEST_CASE(ttl_and_tos_are_told_over_v6),
