@@ -257,7 +257,7 @@ typedef void (*gyre_dgram_release_fn)(struct gyre_dgram *dgram, void *context);
  *     the network card does it where they can (UDP_SEGMENT), else the library; on the wire it is
  *     the same.
  * @from: the address to send from, of which the port does not count; NULL: by the routing table.
- * @interface: the interface to send on; 0: by the routing table.
+ * @interface: the interface to send on; 0: by the routing table, or that of a link-local @from.
  * @release: NULL: the bytes are copied. Else they are borrowed until it is called, once, with
  *     @context.
  * Returns: (a type).   Thread: the loop's.   Source: docs/datagrams.md; udp(7), ip(7), ipv6(7).

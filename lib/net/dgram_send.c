@@ -534,6 +534,9 @@ static void dgram_set_source(struct gyre__dgram_item *item,
         item->from.in = message->from->in.sin_addr;
     } else if (message->from != NULL && family == AF_INET6) {
         item->from.in6 = message->from->in6.sin6_addr;
+        if (message->interface == 0 && IN6_IS_ADDR_LINKLOCAL(&item->from.in6)) {
+            item->interface = message->from->in6.sin6_scope_id; /* no address without it */
+        }
     }
 }
 

@@ -2,10 +2,14 @@
 #include "dgramkit.h"
 
 #include <fcntl.h>
+#include <linux/ipv6.h>
 #include <net/if.h>
 #include <netinet/icmp6.h>
 #include <netinet/ip_icmp.h>
 #include <netinet/udp.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
 
 static int has_v6(void)
 {
@@ -155,6 +159,88 @@ static void source_address_is_the_one_asked_for(void)
     mate_close(&client);
     close(server);
     test_loop_end(loop);
+}
+
+#define NOT_ALLOWED 99
+
+/* Gives an interface an IPv6 address, and waits until it may be used. */
+static int add_address(const struct gyre_addr *addr, int interface)
+{
+    struct in6_ifreq request = {
+        .ifr6_addr = addr->in6.sin6_addr, .ifr6_prefixlen = 64, .ifr6_ifindex = interface};
+    const int number = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const int rc = ioctl(number, SIOCSIFADDR, &request);
+    int user = -1;
+
+    close(number);
+    while (rc == 0 && user < 0) {
+        user = plain_try(addr, NULL);
+        sched_yield();
+    }
+    close(user);
+    return rc;
+}
+
+static int bring_loopback_up(void)
+{
+    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    const int number = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const int rc = ioctl(number, SIOCSIFFLAGS, &request);
+
+    close(number);
+    return rc;
+}
+
+/* In a process of its own, in a network namespace with nothing but a loopback interface, which gets
+ * a link-local address and one of more than the link. */
+static int answer_from_link_local(void *argument)
+{
+    struct gyre_addr here = addr_v6("fe80::7", 0);
+    const struct gyre_addr wide = addr_v6("fd77::1", 0);
+    const struct gyre_addr any = addr_v6("::", 0);
+    struct gyre_addr from;
+    struct mate server;
+    uint8_t byte;
+
+    (void)argument;
+    if (unshare(CLONE_NEWNET) != 0 || bring_loopback_up() != 0) {
+        return NOT_ALLOWED;
+    }
+    here.in6.sin6_scope_id = if_nametoindex("lo");
+    if (add_address(&here, (int)here.in6.sin6_scope_id) != 0 ||
+        add_address(&wide, (int)here.in6.sin6_scope_id) != 0) {
+        return NOT_ALLOWED;
+    }
+    struct gyre_loop *loop = test_loop();
+    const int client = plain_try(&wide, NULL);
+    mate_open(&server, loop,
+              (struct gyre_dgram_options){.local = &any, .flags = GYRE_DGRAM_PACKET_INFO});
+    server.then = mate_echo;
+    from = mate_addr(&server);
+    here.in6.sin6_port = from.in6.sin6_port;
+    plain_send(client, &here, "x", 1);
+    mate_until(&server, 1);
+    trial_turns(loop, 3);
+    assert_int_equal(server.errors, 0);
+    plain_until(loop, client);
+    assert_int_equal(plain_take(client, &byte, 1, &from), 1);
+    assert_memory_equal(&from.in6.sin6_addr, &here.in6.sin6_addr, sizeof(from.in6.sin6_addr));
+    mate_close(&server);
+    close(client);
+    test_loop_end(loop);
+    return 0;
+}
+
+static void info_of_a_link_local_address_answers_from_it(void)
+{
+    need_v6();
+    test_skip_simulated("the simulated host has no link-local addresses");
+    const int status = test_child_status(answer_from_link_local, NULL);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == NOT_ALLOWED) {
+        test_skip("not allowed to make a network namespace");
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 static void ttl_and_tos_are_told(void)
@@ -655,6 +741,8 @@ int main(void)
         TEST_CASE(info_of_v4_over_v6_tells_the_mapped_address),
         TEST_CASE(info_of_a_broadcast_answers_from_the_interface),
         TEST_CASE(info_of_a_broadcast_over_v6_answers_from_the_interface),
+        {"info_of_a_link_local_address_answers_from_it",
+         info_of_a_link_local_address_answers_from_it, 60}, /* a namespace takes its time */
         TEST_CASE(source_address_is_the_one_asked_for),
         TEST_CASE(ttl_and_tos_are_told),
         TEST_CASE(ttl_and_tos_are_told_over_v6),
