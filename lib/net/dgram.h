@@ -39,6 +39,7 @@ enum gyre__dgram_busy {
 #define GYRE__DGRAM_CONNECTED (1u << 4)
 #define GYRE__DGRAM_GSO_KNOWN (1u << 5) /* the kernel was asked for UDP_SEGMENT */
 #define GYRE__DGRAM_GSO       (1u << 6) /* ... and has it */
+#define GYRE__DGRAM_PEER_IPV4 (1u << 7) /* connected to an IPv4 address, if by a mapped one */
 
 #define GYRE__DGRAM_INFO_FLAGS \
     (GYRE_DGRAM_PACKET_INFO | GYRE_DGRAM_TTL | GYRE_DGRAM_TOS | GYRE_DGRAM_GRO)
@@ -129,6 +130,13 @@ static inline int gyre__dgram_is_open(const struct gyre_dgram *dgram)
 static inline int gyre__dgram_may_receive(const struct gyre_dgram *dgram)
 {
     return dgram->readable && !dgram->paused && gyre__dgram_is_open(dgram);
+}
+
+/* What an IPv6 socket sends to @addr leaves over IPv4. */
+static inline int gyre__dgram_is_ipv4(const struct gyre_addr *addr)
+{
+    return addr->any.sa_family == AF_INET ||
+           (addr->any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&addr->in6.sin6_addr));
 }
 
 static inline struct gyre__dgram_scratch *gyre__dgram_scratch(const struct gyre_dgram *dgram)

@@ -151,6 +151,12 @@ static int dgram_switch_on(struct gyre_dgram *dgram, int number, uint32_t flags)
     return 0;
 }
 
+static void dgram_set_peer(struct gyre_dgram *dgram, const struct gyre_addr *peer)
+{
+    dgram->traits |= GYRE__DGRAM_CONNECTED;
+    dgram->traits |= gyre__dgram_is_ipv4(peer) ? GYRE__DGRAM_PEER_IPV4 : 0;
+}
+
 static int dgram_bind_and_connect(struct gyre_dgram *dgram, int number,
                                   const struct gyre_dgram_options *options)
 {
@@ -163,7 +169,7 @@ static int dgram_bind_and_connect(struct gyre_dgram *dgram, int number,
     if (peer == NULL) {
         return 0;
     }
-    dgram->traits |= GYRE__DGRAM_CONNECTED;
+    dgram_set_peer(dgram, peer);
     return gyre__sys_connect(number, &peer->any, peer->len) < 0 ? -errno : 0;
 }
 
@@ -218,8 +224,9 @@ int gyre__dgram_inspect(struct gyre_dgram *dgram, int number,
         return -EPROTOTYPE;
     }
     dgram_set_traits(dgram, &type);
-    dgram->traits |=
-        gyre__sys_getpeername(number, &peer.any, &peer.len) == 0 ? GYRE__DGRAM_CONNECTED : 0;
+    if (gyre__sys_getpeername(number, &peer.any, &peer.len) == 0) {
+        dgram_set_peer(dgram, &peer);
+    }
     if ((options->flags & GYRE_DGRAM_V6ONLY) && type.family == AF_INET6) {
         rc = dgram_set(number, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     }

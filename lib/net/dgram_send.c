@@ -524,7 +524,13 @@ static int dgram_is_full(struct gyre_dgram *dgram, size_t len)
     return 1;
 }
 
-static void dgram_set_source(struct gyre__dgram_item *item,
+static int dgram_leaves_by_ipv4(const struct gyre_dgram *dgram, const struct gyre_addr *to)
+{
+    return to != NULL && to->len > 0 ? gyre__dgram_is_ipv4(to)
+                                     : (dgram->traits & GYRE__DGRAM_PEER_IPV4) != 0;
+}
+
+static void dgram_set_source(const struct gyre_dgram *dgram, struct gyre__dgram_item *item,
                              const struct gyre_dgram_message *message, int family)
 {
     item->from_family = (uint8_t)family;
@@ -537,6 +543,9 @@ static void dgram_set_source(struct gyre__dgram_item *item,
         if (message->interface == 0 && IN6_IS_ADDR_LINKLOCAL(&item->from.in6)) {
             item->interface = message->from->in6.sin6_scope_id; /* no address without it */
         }
+    } else if (family == AF_INET6 && dgram_leaves_by_ipv4(dgram, message->to)) {
+        item->from.in6.s6_addr[10] = 0xff; /* even no address has to be a mapped one */
+        item->from.in6.s6_addr[11] = 0xff;
     }
 }
 
@@ -583,7 +592,7 @@ static int dgram_enqueue(struct gyre_dgram *dgram, const struct gyre_dgram_messa
         return -ENOMEM;
     }
     dgram_fill(item, message, to_len);
-    dgram_set_source(item, message, family);
+    dgram_set_source(dgram, item, message, family);
     gyre__list_init(&item->link);
     gyre__list_append(&dgram->queue, &item->link);
     dgram->queued_bytes += message->len;
@@ -679,7 +688,7 @@ static int dgram_answer_message(struct gyre_dgram *dgram, const struct gyre_dgra
         struct gyre__dgram_item *item = scratch->out_item[index];
 
         item->segment = 0;
-        dgram_set_source(item, message, family);
+        dgram_set_source(dgram, item, message, family);
         gyre__dgram_write_control(item, message->len, &scratch->out[index].msg_hdr,
                                   scratch->out_control[index]);
     }

@@ -392,6 +392,9 @@ static int read_ipv6_item(struct udp_socket *self, const struct cmsghdr *item,
             return -EINVAL;
         }
         memcpy(&info, CMSG_DATA(item), sizeof(info));
+        if (gyre__sim_ip_is_v4(&plan->to) && !IN6_IS_ADDR_V4MAPPED(&info.ipi6_addr)) {
+            return -EINVAL; /* not even :: */
+        }
         in6.sin6_addr = info.ipi6_addr;
         return set_source(self, plan, (const struct sockaddr *)&in6, (int)info.ipi6_ifindex);
     case IPV6_HOPLIMIT:

@@ -161,6 +161,52 @@ static void source_address_is_the_one_asked_for(void)
     test_loop_end(loop);
 }
 
+/* To an address, and to the peer of a connected socket; each is @there over the socket's family. */
+static void interface_alone_over(const struct gyre_addr *to, const struct gyre_addr *there)
+{
+    struct gyre_loop *loop = test_loop();
+    const int server = plain_try(there, NULL);
+    struct mate mates[2];
+    uint8_t byte;
+
+    assert_true(server >= 0);
+    mate_open(&mates[0], loop, (struct gyre_dgram_options){.kind = GYRE_DGRAM_UDP6});
+    mate_open(&mates[1], loop, (struct gyre_dgram_options){.kind = GYRE_DGRAM_UDP6, .peer = to});
+    for (int i = 0; i < 2; i++) {
+        const struct gyre_dgram_message message = {
+            .to = i == 0 ? to : NULL, .data = "x", .len = 1, .interface = if_nametoindex("lo")};
+
+        assert_int_equal(gyre_dgram_send_message(&mates[i].dgram, &message), 0);
+        trial_turns(loop, 3);
+        assert_int_equal(mates[i].errors, 0);
+        plain_until(loop, server);
+        assert_int_equal(plain_take(server, &byte, 1, NULL), 1);
+    }
+    mate_close(&mates[0]);
+    mate_close(&mates[1]);
+    close(server);
+    test_loop_end(loop);
+}
+
+static void interface_alone_is_enough_over_v6(void)
+{
+    struct gyre_addr there = addr_v6("::1", 0);
+
+    need_v6();
+    close(plain_try(&there, &there));
+    interface_alone_over(&there, &there);
+}
+
+static void interface_alone_is_enough_for_v4_over_v6(void)
+{
+    struct gyre_addr there;
+
+    need_v6();
+    close(plain_open("127.0.0.1", &there));
+    const struct gyre_addr mapped = addr_v6("::ffff:127.0.0.1", addr_port(&there));
+    interface_alone_over(&mapped, &there);
+}
+
 #define NOT_ALLOWED 99
 
 /* Gives an interface an IPv6 address, and waits until it may be used. */
@@ -741,6 +787,8 @@ int main(void)
         TEST_CASE(info_of_v4_over_v6_tells_the_mapped_address),
         TEST_CASE(info_of_a_broadcast_answers_from_the_interface),
         TEST_CASE(info_of_a_broadcast_over_v6_answers_from_the_interface),
+        TEST_CASE(interface_alone_is_enough_over_v6),
+        TEST_CASE(interface_alone_is_enough_for_v4_over_v6),
         {"info_of_a_link_local_address_answers_from_it",
          info_of_a_link_local_address_answers_from_it, 60}, /* a namespace takes its time */
         TEST_CASE(source_address_is_the_one_asked_for),
