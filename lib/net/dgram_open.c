@@ -114,10 +114,14 @@ static const struct dgram_switch dgram_switches[] = {
 };
 
 /* A raw IPv6 socket has nothing to do with IPv4, and refuses its options (ENOPROTOOPT). */
+static int dgram_is_raw6(const struct gyre_dgram *dgram)
+{
+    return (dgram->traits & GYRE__DGRAM_IPV6) && (dgram->traits & GYRE__DGRAM_RAW);
+}
+
 static int dgram_has_switch(const struct gyre_dgram *dgram, const struct dgram_switch *one)
 {
-    if (one->level == IPPROTO_IP && (dgram->traits & GYRE__DGRAM_IPV6) &&
-        (dgram->traits & GYRE__DGRAM_RAW)) {
+    if (one->level == IPPROTO_IP && dgram_is_raw6(dgram)) {
         return 0;
     }
     return one->traits == 0 || (dgram->traits & one->traits);
@@ -261,16 +265,22 @@ int gyre_dgram_leave(struct gyre_dgram *dgram, const struct gyre_addr *group, un
     return dgram_change_membership(dgram, group, interface, MCAST_LEAVE_GROUP);
 }
 
+/* An IPv6 socket sends to IPv4 groups too, by mapped addresses, and has the options of both. */
+static int dgram_set_multicast6(struct gyre_dgram *dgram, int option, int value)
+{
+    return dgram->traits & GYRE__DGRAM_IPV6
+               ? dgram_set(dgram->fd.number, IPPROTO_IPV6, option, value)
+               : 0;
+}
+
 int gyre_dgram_set_multicast_interface(struct gyre_dgram *dgram, unsigned interface)
 {
     const struct ip_mreqn request = {.imr_ifindex = (int)interface};
     int rc = interface > INT32_MAX ? -EINVAL : gyre__dgram_check(dgram);
 
-    if (rc < 0) {
+    rc = rc < 0 ? rc : dgram_set_multicast6(dgram, IPV6_MULTICAST_IF, (int)interface);
+    if (rc < 0 || dgram_is_raw6(dgram)) {
         return rc;
-    }
-    if (dgram->traits & GYRE__DGRAM_IPV6) {
-        return dgram_set(dgram->fd.number, IPPROTO_IPV6, IPV6_MULTICAST_IF, (int)interface);
     }
     rc = gyre__sys_setsockopt(dgram->fd.number, IPPROTO_IP, IP_MULTICAST_IF, &request,
                               sizeof(request));
@@ -280,14 +290,11 @@ int gyre_dgram_set_multicast_interface(struct gyre_dgram *dgram, unsigned interf
 /* The same option of either family. */
 static int dgram_set_multicast(struct gyre_dgram *dgram, int option4, int option6, int value)
 {
-    const int rc = gyre__dgram_check(dgram);
+    int rc = gyre__dgram_check(dgram);
 
-    if (rc < 0) {
-        return rc;
-    }
-    return dgram->traits & GYRE__DGRAM_IPV6
-               ? dgram_set(dgram->fd.number, IPPROTO_IPV6, option6, value)
-               : dgram_set(dgram->fd.number, IPPROTO_IP, option4, value);
+    rc = rc < 0 ? rc : dgram_set_multicast6(dgram, option6, value);
+    return rc < 0 || dgram_is_raw6(dgram) ? rc
+                                          : dgram_set(dgram->fd.number, IPPROTO_IP, option4, value);
 }
 
 int gyre_dgram_set_multicast_ttl(struct gyre_dgram *dgram, int ttl)

@@ -601,6 +601,45 @@ static void multicast_v6_reaches_the_members(void)
     group_over(&members, &any, IPPROTO_IPV6, IPV6_MULTICAST_HOPS);
 }
 
+/* An IPv6 socket sends to IPv4 groups by mapped addresses. */
+static void multicast_v4_over_v6_obeys_the_options(void)
+{
+    need_v6();
+    struct gyre_loop *loop = test_loop();
+    const struct gyre_addr any = addr_v4("0.0.0.0", 0);
+    const struct gyre_addr group = addr_v4("239.255.77.78", 0);
+    const unsigned lo = if_nametoindex("lo");
+    struct mate in;
+    struct mate out;
+    int ttl = -1;
+    int looped = -1;
+    socklen_t len = sizeof(ttl);
+
+    mate_open(&in, loop,
+              (struct gyre_dgram_options){.local = &any, .flags = GYRE_DGRAM_PACKET_INFO});
+    assert_int_equal(gyre_dgram_join(&in.dgram, &group, lo), 0);
+    mate_open(&out, loop, (struct gyre_dgram_options){.kind = GYRE_DGRAM_UDP6});
+    assert_int_equal(gyre_dgram_set_multicast_interface(&out.dgram, lo), 0);
+    assert_int_equal(gyre_dgram_set_multicast_ttl(&out.dgram, 3), 0);
+    assert_int_equal(gyre_dgram_set_multicast_loop(&out.dgram, 0), 0);
+    const int number = gyre_dgram_number(&out.dgram);
+    assert_int_equal(getsockopt(number, IPPROTO_IP, IP_MULTICAST_TTL, &ttl, &len), 0);
+    assert_int_equal(ttl, 3);
+    assert_int_equal(getsockopt(number, IPPROTO_IP, IP_MULTICAST_LOOP, &looped, &len), 0);
+    assert_int_equal(looped, 0);
+    assert_int_equal(gyre_dgram_set_multicast_loop(&out.dgram, 1), 0);
+    const struct gyre_addr local = mate_addr(&in);
+    const struct gyre_addr to = addr_v6("::ffff:239.255.77.78", addr_port(&local));
+    assert_int_equal(gyre_dgram_send(&out.dgram, &to, "x", 1), 0);
+    trial_turns(loop, 3);
+    assert_int_equal(out.errors, 0);
+    mate_until(&in, 1);
+    assert_int_equal(in.last.interface, lo);
+    mate_close(&in);
+    mate_close(&out);
+    test_loop_end(loop);
+}
+
 /* ---- ICMP ---- */
 
 static uint16_t checksum(const uint8_t *bytes, size_t len)
@@ -800,6 +839,7 @@ int main(void)
         TEST_CASE(broadcast_needs_its_flag),
         TEST_CASE(multicast_v4_reaches_the_members),
         TEST_CASE(multicast_v6_reaches_the_members),
+        TEST_CASE(multicast_v4_over_v6_obeys_the_options),
         TEST_CASE(icmp_v4_echo_is_answered),
         TEST_CASE(icmp_v6_echo_is_answered),
         TEST_CASE(icmp_raw_adopted_delivers_from_the_icmp_header),
