@@ -19,7 +19,6 @@ enum {
     BATCH_LEAST = 8,         /* of large datagrams */
     BATCH_BYTES = 256 << 10, /* what a batch may touch: a good part of a second-level cache */
     ERRORS_PER_TURN = 16,    /* a message each */
-    IPV4_HEADER_LEAST = 20,
 };
 
 /* A datagram that had been received when its socket was paused. */
@@ -153,8 +152,8 @@ static inline void dgram_clear_control(struct gyre_datagram *datagram)
 static void dgram_strip_header(struct gyre_datagram *datagram)
 {
     const uint8_t *bytes = datagram->data;
-    const size_t len = datagram->len >= IPV4_HEADER_LEAST ? (bytes[0] & 15u) * 4u : 0;
-    const size_t header = len < datagram->len ? len : datagram->len;
+    const size_t len = datagram->len > 0 ? (bytes[0] & 15u) * 4u : 0;
+    const size_t header = len < datagram->len ? len : datagram->len; /* receive_max may cut it */
 
     datagram->data = bytes + header;
     datagram->len -= header;

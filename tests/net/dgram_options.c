@@ -750,6 +750,37 @@ static void icmp_raw_adopted_delivers_from_the_icmp_header(void)
     test_loop_end(loop);
 }
 
+/* Of a receive_max that ends in the IP header nothing is left. */
+static void icmp_raw_never_delivers_from_the_ip_header(void)
+{
+    static const size_t most[] = {1, 19, 20, 21};
+    const int tries = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
+
+    if (tries < 0) {
+        test_skip("raw sockets are not allowed");
+    }
+    close(tries);
+    for (size_t i = 0; i < TEST_COUNT(most); i++) {
+        struct gyre_loop *loop = test_loop();
+        const struct gyre_dgram_options options = {.handler = &mate_handler,
+                                                   .receive_max = most[i]};
+        const int number = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
+        const struct gyre_addr to = addr_v4("127.0.0.1", 0);
+        const uint8_t packet[16] = {ICMP_TIMESTAMPREPLY};
+        static struct mate mate;
+
+        memset(&mate, 0, sizeof(mate));
+        mate.loop = loop;
+        assert_int_equal(gyre_dgram_adopt(&mate.dgram, loop, number, &options), 0);
+        assert_int_equal(gyre_dgram_send(&mate.dgram, &to, packet, sizeof(packet)), 0);
+        test_turns_until(loop, &mate.datagrams);
+        assert_int_equal(mate.last.len, most[i] <= 20 ? 0 : most[i] - 20);
+        assert_int_equal(mate.last.flags, GYRE_DGRAM_TRUNCATED);
+        mate_close(&mate);
+        test_loop_end(loop);
+    }
+}
+
 /* ---- adoption ---- */
 
 static void adopt_takes_a_socket_over_and_closes_it(void)
@@ -843,6 +874,7 @@ int main(void)
         TEST_CASE(icmp_v4_echo_is_answered),
         TEST_CASE(icmp_v6_echo_is_answered),
         TEST_CASE(icmp_raw_adopted_delivers_from_the_icmp_header),
+        TEST_CASE(icmp_raw_never_delivers_from_the_ip_header),
         TEST_CASE(adopt_takes_a_socket_over_and_closes_it),
         TEST_CASE(adopt_can_make_a_socket_v6_only),
         TEST_CASE(adopt_refuses_what_is_no_datagram_socket),
