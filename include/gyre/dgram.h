@@ -279,8 +279,9 @@ struct gyre_dgram_message {
  * @dgram: open.  @to: where to, copied; NULL: to the peer of a connected socket.
  * @data, @len: 0..GYRE_DGRAM_MAX bytes, copied.
  * Returns: 0; -ENOBUFS (the queue is full: nothing was queued, on_drain() tells when to go on);
- *          -EMSGSIZE (longer than any datagram of this kind can be); -EDESTADDRREQ (no address, and
- *          the socket is not connected); -ENOMEM. What goes wrong later is told to on_error().
+ *          -EMSGSIZE (longer than any datagram of this kind can be, or than queue_bytes);
+ *          -EDESTADDRREQ (no address, and the socket is not connected); -ENOMEM. What goes wrong
+ *          later is told to on_error().
  * Thread: loop thread only.   Limits: gyre_dgram_options.queue_bytes and queue_count.
  * Source: docs/datagrams.md; sendmmsg(2), send(2).
  */

@@ -515,13 +515,16 @@ static inline int dgram_has_space(const struct gyre_dgram *dgram, size_t len)
            len <= dgram->bytes_max - dgram->queued_bytes;
 }
 
-static int dgram_is_full(struct gyre_dgram *dgram, size_t len)
+static int dgram_check_space(struct gyre_dgram *dgram, size_t len)
 {
     if (dgram_has_space(dgram, len)) {
         return 0;
     }
+    if (len > dgram->bytes_max) {
+        return -EMSGSIZE; /* no drain makes room for it */
+    }
     dgram->refused = 1;
-    return 1;
+    return -ENOBUFS;
 }
 
 static int dgram_leaves_by_ipv4(const struct gyre_dgram *dgram, const struct gyre_addr *to)
@@ -711,8 +714,9 @@ int gyre_dgram_send_message(struct gyre_dgram *dgram, const struct gyre_dgram_me
     if (family < 0) {
         return family;
     }
-    if (dgram_is_full(dgram, message->len)) {
-        return -ENOBUFS;
+    rc = dgram_check_space(dgram, message->len);
+    if (rc < 0) {
+        return rc;
     }
     return dgram_answer_message(dgram, message, family) ? 0 : dgram_enqueue(dgram, message, family);
 }

@@ -103,6 +103,28 @@ static void send_above_the_limits_is_refused_and_drain_follows(void)
     test_loop_end(loop);
 }
 
+/* Nobody would ever tell that there is room for it. */
+static void send_longer_than_the_queue_is_refused_for_good(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const struct gyre_addr local = addr_v4("127.0.0.1", 0);
+    struct gyre_addr there;
+    const int server = plain_open("127.0.0.1", &there);
+    uint8_t bytes[1001] = {0};
+    struct mate client;
+
+    mate_open(&client, loop, (struct gyre_dgram_options){.local = &local, .queue_bytes = 1000});
+    assert_int_equal(gyre_dgram_send(&client.dgram, &there, bytes, 1001), -EMSGSIZE);
+    assert_int_equal(gyre_dgram_send(&client.dgram, &there, bytes, 1000), 0);
+    assert_int_equal(gyre_dgram_send(&client.dgram, &there, bytes, 1001), -EMSGSIZE);
+    trial_turns(loop, 3);
+    assert_int_equal(client.drains, 0);
+    assert_int_equal(plain_take(server, bytes, sizeof(bytes), NULL), 1000);
+    mate_close(&client);
+    close(server);
+    test_loop_end(loop);
+}
+
 static void send_copies_the_bytes_and_the_address(void)
 {
     struct gyre_loop *loop = test_loop();
@@ -629,6 +651,7 @@ int main(void)
         TEST_CASE(send_leaves_at_the_end_of_the_turn_in_order_and_together),
         TEST_CASE(send_full_batch_leaves_at_once),
         TEST_CASE(send_above_the_limits_is_refused_and_drain_follows),
+        TEST_CASE(send_longer_than_the_queue_is_refused_for_good),
         TEST_CASE(send_copies_the_bytes_and_the_address),
         TEST_CASE(send_to_a_full_unix_pair_waits_for_room),
         TEST_CASE(send_to_a_full_connected_unix_socket_waits_for_room),
