@@ -15,7 +15,7 @@
  * sendmmsg(2) fails only when its first message does, so a failure is always that of the first in
  * the queue. But it need not be about that datagram: an ICMP error that an earlier one provoked
  * waits in the socket and is told to whoever calls next, who then has sent nothing. So the first is
- * tried again. If that works, the error was the socket's; if not, its own.
+ * tried again. If that works, or fails in another way, the error was the socket's; else its own.
  */
 #include "base/sys.h"
 #include "net/dgram.h"
@@ -240,17 +240,23 @@ static uint32_t dgram_segments(const struct gyre__dgram_item *item, uint32_t pie
     return item->segment == 0 || piece == 0 ? 1 : (piece + item->segment - 1) / item->segment;
 }
 
+/* The first in the queue was sent, or has another error of its own: this one is the socket's. */
+static void dgram_tell_suspect(struct gyre_dgram *dgram)
+{
+    if (dgram->flags & GYRE_DGRAM_ERROR_DETAIL) {
+        dgram->troubled = 1; /* the error queue says more */
+    } else {
+        dgram->pending_error = dgram->suspect;
+    }
+    dgram->suspect = 0;
+    gyre__dgram_request_work(dgram);
+}
+
 static void dgram_sent(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch, int count)
 {
     dgram->room = GYRE__DGRAM_ROOM_UNKNOWN;
-    if (dgram->suspect != 0) { /* it was not about this datagram */
-        if (dgram->flags & GYRE_DGRAM_ERROR_DETAIL) {
-            dgram->troubled = 1; /* the error queue says more */
-        } else {
-            dgram->pending_error = dgram->suspect;
-        }
-        dgram->suspect = 0;
-        gyre__dgram_request_work(dgram);
+    if (dgram->suspect != 0) {
+        dgram_tell_suspect(dgram);
     }
     for (int i = 0; i < count; i++) {
         struct gyre__dgram_item *item = scratch->out_item[i];
@@ -268,6 +274,9 @@ static void dgram_sent(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scr
 
 static void dgram_fail_first(struct gyre_dgram *dgram, int error)
 {
+    if (dgram->suspect != 0 && dgram->suspect != error) {
+        dgram_tell_suspect(dgram);
+    }
     dgram->suspect = 0;
     dgram_item_end(dgram, dgram_first(dgram), error);
 }

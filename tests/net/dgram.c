@@ -744,6 +744,42 @@ static void reset_with_detail_of_a_unix_pair_costs_no_datagram(void)
     test_loop_end(loop);
 }
 
+static void note_refused(struct gyre_dgram *dgram, int error, const struct gyre_addr *to)
+{
+    mate_on_error(dgram, error, to);
+    mate_of(dgram)->next += error == -ECONNREFUSED;
+}
+
+/* That the peer has gone is told to the first try only: with it the kernel disconnects the socket. */
+static void refused_by_a_unix_peer_that_has_gone_is_told(void)
+{
+    struct gyre_loop *loop = test_loop();
+    struct gyre_dgram_handler handler = mate_handler;
+    const struct gyre_dgram_options options = {.handler = &handler};
+    struct gyre_dgram_stats stats;
+    static struct mate mate;
+    int pair[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+    handler.on_error = note_refused;
+    mate.loop = loop;
+    assert_int_equal(gyre_dgram_adopt(&mate.dgram, loop, pair[0], &options), 0);
+    close(pair[1]);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(gyre_dgram_send(&mate.dgram, NULL, "lost", 4), 0);
+    }
+    test_turns_until_count(loop, &mate.errors, 3);
+    trial_turns(loop, 2);
+    assert_int_equal(mate.errors, 4);
+    assert_int_equal(mate.next, 1);
+    assert_int_equal(mate.error, -ENOTCONN);
+    assert_int_equal(gyre_dgram_stats(&mate.dgram, &stats), 0);
+    assert_int_equal(stats.unsent, 3);
+    assert_int_equal(stats.sent, 0);
+    mate_close(&mate);
+    test_loop_end(loop);
+}
+
 static void close_on_error(struct gyre_dgram *dgram, int error, const struct gyre_addr *to)
 {
     mate_on_error(dgram, error, to);
@@ -1014,6 +1050,7 @@ int main(void)
         TEST_CASE(refused_with_detail_tells_which_address),
         TEST_CASE(refused_while_paused_waits_and_nothing_spins),
         TEST_CASE(reset_with_detail_of_a_unix_pair_costs_no_datagram),
+        TEST_CASE(refused_by_a_unix_peer_that_has_gone_is_told),
         TEST_CASE(close_in_on_error_ends_everything),
         TEST_CASE(close_in_the_middle_of_a_batch_delivers_none_after),
         TEST_CASE(pause_in_the_middle_of_a_batch_keeps_the_rest_in_order),
