@@ -383,9 +383,15 @@ int gyre_dgram_stats(const struct gyre_dgram *dgram, struct gyre_dgram_stats *ou
 {
     uint32_t memory[SK_MEMINFO_VARS] = {0};
     socklen_t len = sizeof(memory);
+    int rc;
 
     if (dgram == NULL || out_stats == NULL || dgram->state == GYRE__DGRAM_NONE) {
         return -EINVAL;
+    }
+    /* The loop of one that is closed may be gone. */
+    rc = dgram->state == GYRE__DGRAM_CLOSED ? 0 : gyre__loop_check(gyre__dgram_loop(dgram));
+    if (rc < 0) {
+        return rc;
     }
     *out_stats = dgram->stats;
     if (gyre_fd_number(&dgram->fd) >= 0 &&

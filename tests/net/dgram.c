@@ -571,6 +571,93 @@ static void flood_does_not_starve_the_rest(void)
     test_loop_end(loop);
 }
 
+/* ---- processes ---- */
+
+struct forked {
+    struct mate *mate;
+    const struct gyre_datagram *datagram;
+};
+
+static void refused_in_a_child(struct mate *mate, const struct gyre_datagram *datagram)
+{
+    struct gyre_dgram *dgram = &mate->dgram;
+    const struct gyre_dgram_message message = {.to = datagram->from, .data = "x", .len = 1};
+    struct gyre_dgram_stats stats;
+    struct gyre_addr addr;
+    static struct mate other;
+
+    assert_int_equal(gyre_dgram_send(dgram, datagram->from, "x", 1), GYRE_EFORK);
+    assert_int_equal(gyre_dgram_send(dgram, datagram->from, datagram->data, 1), GYRE_EFORK);
+    assert_int_equal(gyre_dgram_reply(dgram, datagram, "x", 1), GYRE_EFORK);
+    assert_int_equal(gyre_dgram_send_message(dgram, &message), GYRE_EFORK);
+    assert_int_equal(gyre_dgram_pause(dgram), GYRE_EFORK);
+    assert_int_equal(gyre_dgram_resume(dgram), GYRE_EFORK);
+    assert_int_equal(gyre_dgram_close(dgram), GYRE_EFORK);
+    assert_int_equal(gyre_dgram_join(dgram, datagram->from, 0), GYRE_EFORK);
+    assert_int_equal(gyre_dgram_leave(dgram, datagram->from, 0), GYRE_EFORK);
+    assert_int_equal(gyre_dgram_set_multicast_interface(dgram, 1), GYRE_EFORK);
+    assert_int_equal(gyre_dgram_set_multicast_ttl(dgram, 1), GYRE_EFORK);
+    assert_int_equal(gyre_dgram_set_multicast_loop(dgram, 1), GYRE_EFORK);
+    assert_int_equal(gyre_dgram_local(dgram, &addr), GYRE_EFORK);
+    assert_int_equal(gyre_dgram_stats(dgram, &stats), GYRE_EFORK);
+    assert_int_equal(mate_try(&other, mate->loop, on(datagram->from)), GYRE_EFORK);
+}
+
+/* It has a loop of its own, and the parent's socket is closed in it. */
+static int child_in_on_datagram(void *argument)
+{
+    const struct forked *forked = argument;
+    struct gyre_loop *loop;
+    static struct mate mine;
+
+    refused_in_a_child(forked->mate, forked->datagram);
+    close(gyre_dgram_number(&forked->mate->dgram));
+    loop = test_loop();
+    open_v4(&mine, loop);
+    const struct gyre_addr itself = mate_addr(&mine);
+    for (int i = 1; i <= 3; i++) {
+        assert_int_equal(gyre_dgram_send(&mine.dgram, &itself, "x", 1), 0);
+        mate_until(&mine, i);
+    }
+    mate_close(&mine);
+    test_loop_end(loop);
+    return 0;
+}
+
+static void echo_around_a_fork(struct mate *mate, const struct gyre_datagram *datagram)
+{
+    struct forked forked = {mate, datagram};
+
+    mate_echo(mate, datagram);
+    if (mate->datagrams % 4 == 2) {
+        test_child_passes(child_in_on_datagram, &forked);
+    }
+    mate_echo(mate, datagram);
+}
+
+static void fork_in_on_datagram_leaves_the_socket_to_the_parent(void)
+{
+    test_skip_simulated("the simulation has no fork");
+    struct gyre_loop *loop = test_loop();
+    const int client = plain_open("127.0.0.1", NULL);
+    struct mate server;
+
+    open_v4(&server, loop);
+    server.then = echo_around_a_fork;
+    const struct gyre_addr there = mate_addr(&server);
+    plain_send_numbers(client, &there, 0, 8, 10);
+    mate_until(&server, 8);
+    trial_turns(loop, 2);
+    for (uint32_t i = 0; i < 8; i++) {
+        plain_expect_numbers(client, i, 1);
+        plain_expect_numbers(client, i, 1);
+    }
+    plain_expect_none(client);
+    mate_close(&server);
+    close(client);
+    test_loop_end(loop);
+}
+
 /* ---- errors ---- */
 
 /* U05 */
@@ -1043,6 +1130,7 @@ int main(void)
         TEST_CASE(flooded_socket_is_told_of_errors_while_paused),
         TEST_CASE(reply_that_has_left_wakes_nobody),
         TEST_CASE(flood_does_not_starve_the_rest),
+        TEST_CASE(fork_in_on_datagram_leaves_the_socket_to_the_parent),
         TEST_CASE(refused_connected_is_told_and_the_socket_works_on),
         TEST_CASE(refused_earlier_does_not_lose_the_next_datagram),
         TEST_CASE(refused_unconnected_is_not_told_and_nothing_spins),
