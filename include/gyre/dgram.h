@@ -200,7 +200,8 @@ GYRE_API GYRE_MUST_CHECK int gyre_dgram_open(struct gyre_dgram *dgram, struct gy
 /**
  * gyre_dgram_adopt() - receive from a socket that exists already.
  * @dgram: storage.  @loop: where.  @number: an open socket.  @options: how; the flags that switch
- *      socket options on are obeyed, those that are not given are left as they are. kind is found
+ *      socket options on are obeyed, those that are not given are left as they are. If
+ *      GYRE_DGRAM_GRO or GYRE_DGRAM_ERROR_DETAIL is on already, it counts as given. kind is found
  *      out, local and peer must be NULL.
  * Returns: 0; -EBADF, -ENOTSOCK; -EPROTOTYPE (it is neither a datagram nor a raw socket); -ENOMEM;
  *          an error of setsockopt(2).

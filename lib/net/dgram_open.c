@@ -204,11 +204,32 @@ int gyre__dgram_socket(struct gyre_dgram *dgram, const struct gyre_dgram_options
     return number;
 }
 
-static int dgram_ask(int number, int option, int *out_value)
+static int dgram_ask(int number, int level, int option, int *out_value)
 {
     socklen_t len = sizeof(*out_value);
 
-    return gyre__sys_getsockopt(number, SOL_SOCKET, option, out_value, &len) < 0 ? -errno : 0;
+    return gyre__sys_getsockopt(number, level, option, out_value, &len) < 0 ? -errno : 0;
+}
+
+/* What was switched on before and cannot be ignored: joined datagrams have to be told from single
+ * ones, and errors that nobody takes from their queue fill the receive buffer. */
+static void dgram_learn_switches(struct gyre_dgram *dgram, int number)
+{
+    static const struct dgram_switch learnt[] = {
+        {GYRE_DGRAM_GRO, GYRE__DGRAM_UDP, SOL_UDP, UDP_GRO},
+        {GYRE_DGRAM_ERROR_DETAIL, GYRE__DGRAM_IPV4 | GYRE__DGRAM_IPV6, IPPROTO_IP, IP_RECVERR},
+        {GYRE_DGRAM_ERROR_DETAIL, GYRE__DGRAM_IPV6, IPPROTO_IPV6, IPV6_RECVERR},
+    };
+
+    for (size_t i = 0; i < sizeof(learnt) / sizeof(learnt[0]); i++) {
+        const struct dgram_switch *one = &learnt[i];
+        int on = 0;
+
+        if (dgram_has_switch(dgram, one) && dgram_ask(number, one->level, one->option, &on) == 0 &&
+            on) {
+            dgram->flags |= (uint16_t)one->flag;
+        }
+    }
 }
 
 int gyre__dgram_inspect(struct gyre_dgram *dgram, int number,
@@ -216,11 +237,11 @@ int gyre__dgram_inspect(struct gyre_dgram *dgram, int number,
 {
     struct gyre_addr peer;
     struct dgram_type type;
-    int rc = dgram_ask(number, SO_DOMAIN, &type.family);
+    int rc = dgram_ask(number, SOL_SOCKET, SO_DOMAIN, &type.family);
 
     peer.len = sizeof(peer.storage);
-    rc = rc < 0 ? rc : dgram_ask(number, SO_TYPE, &type.type);
-    rc = rc < 0 ? rc : dgram_ask(number, SO_PROTOCOL, &type.protocol);
+    rc = rc < 0 ? rc : dgram_ask(number, SOL_SOCKET, SO_TYPE, &type.type);
+    rc = rc < 0 ? rc : dgram_ask(number, SOL_SOCKET, SO_PROTOCOL, &type.protocol);
     if (rc < 0) {
         return rc;
     }
@@ -231,6 +252,7 @@ int gyre__dgram_inspect(struct gyre_dgram *dgram, int number,
     if (gyre__sys_getpeername(number, &peer.any, &peer.len) == 0) {
         dgram_set_peer(dgram, &peer);
     }
+    dgram_learn_switches(dgram, number);
     if ((options->flags & GYRE_DGRAM_V6ONLY) && type.family == AF_INET6) {
         rc = dgram_set(number, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     }

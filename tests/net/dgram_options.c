@@ -829,6 +829,75 @@ static void adopt_can_make_a_socket_v6_only(void)
     test_loop_end(loop);
 }
 
+static void joined_or_single(struct mate *mate, const struct gyre_datagram *datagram)
+{
+    assert_true(datagram->len <= 1000 || datagram->segment == 1000);
+    mate->next += (uint32_t)datagram->len;
+}
+
+static void adopt_finds_out_that_datagrams_may_come_joined(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const struct gyre_dgram_options options = {.handler = &mate_handler};
+    struct gyre_addr there;
+    const int number = plain_open("127.0.0.1", &there);
+    static uint8_t bytes[3000];
+    static struct mate server;
+    struct mate client;
+    int on = 1;
+    socklen_t len = sizeof(on);
+
+    if (setsockopt(number, SOL_UDP, UDP_GRO, &on, sizeof(on)) < 0 ||
+        getsockopt(number, SOL_UDP, UDP_GRO, &on, &len) < 0) {
+        close(number);
+        test_loop_end(loop);
+        test_skip("UDP_GRO is not known here");
+    }
+    server.loop = loop;
+    server.then = joined_or_single;
+    assert_int_equal(gyre_dgram_adopt(&server.dgram, loop, number, &options), 0);
+    mate_open(&client, loop, (struct gyre_dgram_options){.kind = GYRE_DGRAM_UDP4});
+    const struct gyre_dgram_message message = {
+        .to = &there, .data = bytes, .len = sizeof(bytes), .segment = 1000};
+    assert_int_equal(gyre_dgram_send_message(&client.dgram, &message), 0);
+    while (server.next < sizeof(bytes)) {
+        trial_turns(loop, 1);
+    }
+    mate_close(&server);
+    mate_close(&client);
+    test_loop_end(loop);
+}
+
+/* Errors that nobody took would fill the receive buffer, with room left for one datagram. */
+static void adopt_takes_the_errors_of_a_socket_that_queues_them(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const struct gyre_dgram_options options = {.handler = &mate_handler};
+    struct gyre_addr there;
+    const int number = plain_open("127.0.0.1", &there);
+    const int client = plain_open("127.0.0.1", NULL);
+    const struct gyre_addr nowhere = nobody();
+    static struct mate server;
+    const int on = 1;
+
+    assert_int_equal(setsockopt(number, IPPROTO_IP, IP_RECVERR, &on, sizeof(on)), 0);
+    server.loop = loop;
+    assert_int_equal(gyre_dgram_adopt(&server.dgram, loop, number, &options), 0);
+    for (int i = 0; i < 100; i++) {
+        for (int k = 0; k < 10; k++) {
+            assert_int_equal(gyre_dgram_send(&server.dgram, &nowhere, "lost", 4), 0);
+        }
+        trial_turns(loop, 2);
+    }
+    plain_send_numbers(client, &there, 0, 50, 10);
+    mate_until(&server, 50);
+    assert_true(server.errors > 0);
+    addr_same(&server.error_to, &nowhere);
+    mate_close(&server);
+    close(client);
+    test_loop_end(loop);
+}
+
 static void adopt_refuses_what_is_no_datagram_socket(void)
 {
     struct gyre_loop *loop = test_loop();
@@ -877,6 +946,8 @@ int main(void)
         TEST_CASE(icmp_raw_never_delivers_from_the_ip_header),
         TEST_CASE(adopt_takes_a_socket_over_and_closes_it),
         TEST_CASE(adopt_can_make_a_socket_v6_only),
+        TEST_CASE(adopt_finds_out_that_datagrams_may_come_joined),
+        TEST_CASE(adopt_takes_the_errors_of_a_socket_that_queues_them),
         TEST_CASE(adopt_refuses_what_is_no_datagram_socket),
     };
 
