@@ -373,6 +373,271 @@ static void answer_before_close_still_leaves(void)
     test_loop_end(loop);
 }
 
+/* ---- all of it at once ---- */
+
+enum {
+    NODES = 5, /* the last is one end of a pair */
+    SINKS = 3,
+    HEAD = 8,
+    LONGEST = 3000,
+};
+
+struct crowd {
+    struct gyre_loop *loop;
+    struct crowd_node {
+        struct gyre_dgram dgram;
+        struct crowd *crowd;
+        struct gyre_addr at;
+        int open; /* until on_close() */
+        uint64_t accepted;
+    } node[NODES];
+    int sink[SINKS]; /* the first is the other end of the pair, at no address */
+    struct gyre_addr sink_at[SINKS];
+    uint8_t lent[LONGEST];
+    size_t lent_len;
+    uint32_t lends;
+    uint32_t releases;
+    uint32_t seed;
+    int ends; /* nothing is started any more */
+    int closed;
+};
+
+static uint32_t chance(struct crowd *crowd, uint32_t below)
+{
+    return wire_random(&crowd->seed, below);
+}
+
+/* A datagram that says what it has to be. */
+static size_t crowd_make(struct crowd *crowd, uint8_t *bytes)
+{
+    const uint32_t head[2] = {chance(crowd, 1 << 20),
+                              HEAD + chance(crowd, chance(crowd, 4) == 0 ? LONGEST - HEAD : 60)};
+
+    memcpy(bytes, head, HEAD);
+    wire_fill(bytes + HEAD, head[1] - HEAD, WIRE_STREAM(head[0]));
+    return head[1];
+}
+
+static void crowd_check(const uint8_t *bytes, size_t len)
+{
+    uint32_t head[2];
+
+    assert_true(len >= HEAD);
+    memcpy(head, bytes, HEAD);
+    assert_int_equal(head[1], len);
+    wire_check(bytes + HEAD, len - HEAD, WIRE_STREAM(head[0]));
+}
+
+static void crowd_release(struct gyre_dgram *dgram, void *context)
+{
+    (void)context;
+    gyre_container_of(dgram, struct crowd_node, dgram)->crowd->releases++;
+}
+
+/* Anywhere: a node, a sink, nobody; NULL for the peer of the pair, which others do not have. */
+static const struct gyre_addr *crowd_to(struct crowd *crowd)
+{
+    static const struct gyre_addr nobody_has = {
+        .len = sizeof(sa_family_t) + 8, .un = {.sun_family = AF_UNIX, .sun_path = "\0nobody"}};
+    const uint32_t which = chance(crowd, NODES + SINKS);
+
+    if (which < NODES) {
+        return which < NODES - 1 && crowd->node[which].open ? &crowd->node[which].at : NULL;
+    }
+    return which > NODES           ? &crowd->sink_at[which - NODES]
+           : chance(crowd, 4) == 0 ? &nobody_has
+                                   : NULL;
+}
+
+static void crowd_count(struct crowd_node *node, int rc)
+{
+    node->accepted += rc == 0;
+    assert_true(rc == 0 || rc == -ENOBUFS || rc == -EDESTADDRREQ || rc == GYRE_ECLOSING ||
+                rc == -EINVAL);
+}
+
+static void crowd_send(struct crowd *crowd, struct crowd_node *node,
+                       const struct gyre_datagram *datagram)
+{
+    struct gyre_dgram_message message = {.to = crowd_to(crowd)};
+    uint8_t bytes[LONGEST];
+    int rc;
+
+    switch (chance(crowd, 4)) {
+    case 0:
+        crowd_count(node, gyre_dgram_reply(&node->dgram, datagram, datagram->data, datagram->len));
+        break;
+    case 1:
+        message.data = datagram->data;
+        message.len = datagram->len;
+        crowd_count(node, gyre_dgram_send_message(&node->dgram, &message));
+        break;
+    case 2:
+        message.len = crowd_make(crowd, bytes);
+        crowd_count(node, gyre_dgram_send(&node->dgram, message.to, bytes, message.len));
+        memset(bytes, 0xee, sizeof(bytes));
+        break;
+    default:
+        message.data = crowd->lent;
+        message.len = crowd->lent_len;
+        message.release = crowd_release;
+        rc = gyre_dgram_send_message(&node->dgram, &message);
+        crowd->lends += rc == 0;
+        crowd_count(node, rc);
+    }
+}
+
+static void crowd_on_datagram(struct gyre_dgram *dgram, const struct gyre_datagram *datagram)
+{
+    struct crowd_node *node = gyre_container_of(dgram, struct crowd_node, dgram);
+    struct crowd *crowd = node->crowd;
+
+    crowd_check(datagram->data, datagram->len);
+    for (uint32_t i = chance(crowd, 4); i > 0 && !crowd->ends; i--) {
+        struct crowd_node *one = chance(crowd, 2) ? node : &crowd->node[chance(crowd, NODES)];
+
+        if (!one->open) {
+            continue;
+        }
+        switch (chance(crowd, 40)) {
+        case 0:
+            gyre_dgram_close(&one->dgram);
+            break;
+        case 1:
+        case 2:
+            gyre_dgram_pause(&one->dgram);
+            break;
+        case 3:
+        case 4:
+            gyre_dgram_resume(&one->dgram);
+            break;
+        default:
+            crowd_send(crowd, one, datagram);
+        }
+    }
+    crowd_check(datagram->data, datagram->len);
+}
+
+static void crowd_on_close(struct gyre_dgram *dgram)
+{
+    struct crowd_node *node = gyre_container_of(dgram, struct crowd_node, dgram);
+    struct gyre_dgram_stats stats;
+
+    assert_int_equal(gyre_dgram_stats(dgram, &stats), 0);
+    assert_int_equal(stats.sent + stats.unsent, node->accepted);
+    node->open = 0;
+    node->crowd->closed++;
+}
+
+static const struct gyre_dgram_handler crowd_handler = {.on_datagram = crowd_on_datagram,
+                                                        .on_close = crowd_on_close};
+
+static void crowd_open(struct crowd *crowd, int index)
+{
+    const struct gyre_addr local = {.len = sizeof(sa_family_t), .un.sun_family = AF_UNIX};
+    struct crowd_node *node = &crowd->node[index];
+    struct gyre_dgram_options options = {.handler = &crowd_handler,
+                                         .queue_count = index % 2 ? 20 : 0};
+    int pair[2];
+
+    *node = (struct crowd_node){.crowd = crowd, .open = 1};
+    if (index < NODES - 1) {
+        options.local = &local;
+        assert_int_equal(gyre_dgram_open(&node->dgram, crowd->loop, &options), 0);
+        assert_int_equal(gyre_dgram_local(&node->dgram, &node->at), 0);
+        return;
+    }
+    if (crowd->sink[0] > 0) {
+        close(crowd->sink[0]);
+    }
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+    wire_send_buffer(pair[0], 1); /* it waits for room often */
+    assert_int_equal(gyre_dgram_adopt(&node->dgram, crowd->loop, pair[0], &options), 0);
+    crowd->sink[0] = pair[1];
+}
+
+static void crowd_drain(int sink)
+{
+    uint8_t bytes[LONGEST];
+    ssize_t len;
+
+    while ((len = recv(sink, bytes, sizeof(bytes), MSG_DONTWAIT)) >= 0) {
+        crowd_check(bytes, (size_t)len);
+    }
+}
+
+static void crowd_step(struct crowd *crowd)
+{
+    uint8_t bytes[LONGEST];
+
+    for (uint32_t i = chance(crowd, 40); i > 0; i--) {
+        const struct crowd_node *node = &crowd->node[chance(crowd, NODES - 1)];
+        const size_t len = crowd_make(crowd, bytes);
+        const int from = crowd->sink[1 + chance(crowd, SINKS - 1)];
+
+        if (chance(crowd, 5) == 0) {
+            send(crowd->sink[0], bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        } else if (node->open) {
+            sendto(from, bytes, len, MSG_DONTWAIT, &node->at.any, node->at.len);
+        }
+    }
+    trial_turns(crowd->loop, 1 + (int)chance(crowd, 3));
+    for (int i = 0; i < SINKS; i++) {
+        if (chance(crowd, 4) == 0) {
+            crowd_drain(crowd->sink[i]);
+        }
+    }
+    for (int i = 0; i < NODES; i++) {
+        if (!crowd->node[i].open) {
+            crowd_open(crowd, i);
+        } else if (chance(crowd, 10) == 0) {
+            gyre_dgram_resume(&crowd->node[i].dgram);
+        }
+    }
+}
+
+/* Sockets that answer, send for each other, pause, wait for room and close each other in the middle
+ * of their batches. */
+static void answer_in_a_crowd_leaves_whole_or_is_counted_unsent(void)
+{
+    static struct crowd crowd;
+
+    for (uint32_t run = 0; run < 10; run++) {
+        int open = 0;
+
+        memset(&crowd, 0, sizeof(crowd));
+        crowd.loop = test_loop();
+        crowd.seed = run + 1;
+        crowd.lent_len = crowd_make(&crowd, crowd.lent);
+        for (int i = 0; i < NODES; i++) {
+            crowd_open(&crowd, i);
+        }
+        for (int i = 1; i < SINKS; i++) {
+            crowd.sink[i] = plain_unix(&crowd.sink_at[i]);
+        }
+        for (int i = 0; i < test_steps(400); i++) {
+            crowd_step(&crowd);
+        }
+        crowd.ends = 1;
+        for (int i = 0; i < NODES; i++) {
+            open += crowd.node[i].open;
+        }
+        const int goal = crowd.closed + open;
+        for (int i = 0; i < NODES; i++) {
+            if (crowd.node[i].open) {
+                gyre_dgram_close(&crowd.node[i].dgram);
+            }
+        }
+        test_turns_until_count(crowd.loop, &crowd.closed, goal);
+        assert_int_equal(crowd.lends, crowd.releases);
+        for (int i = 0; i < SINKS; i++) {
+            crowd_drain(crowd.sink[i]);
+            close(crowd.sink[i]);
+        }
+        test_loop_end(crowd.loop);
+    }
+}
+
 /* ---- what it costs ---- */
 
 static void answer_of_a_batch_is_one_system_call(void)
@@ -412,6 +677,7 @@ int main(void)
         TEST_CASE(answer_that_fails_fails_alone),
         TEST_CASE(answer_above_the_limit_is_refused_and_drain_follows),
         TEST_CASE(answer_before_close_still_leaves),
+        TEST_CASE(answer_in_a_crowd_leaves_whole_or_is_counted_unsent),
         TEST_CASE(answer_of_a_batch_is_one_system_call),
     };
 
