@@ -105,7 +105,8 @@ struct gyre_dgram_handler {
  *                             @handler.
  * @handler: required.  @kind: see enum gyre_dgram_kind.  @flags: GYRE_DGRAM_* of the first list.
  * @local: the address to bind to; NULL: the kernel chooses one at the first send.
- * @peer: the address to connect to: only its datagrams arrive, and sends need no address.
+ * @peer: the address to connect to: sends need no address, and only its datagrams arrive, once it is
+ *     connected; what others send to the port between bind(2) and connect(2) still does.
  * @receive_max: longer datagrams are truncated to this many bytes, 1..GYRE_DGRAM_MAX; default
  *     GYRE_DGRAM_MAX.
  * @queue_bytes, @queue_count: how much may wait to be sent; defaults 1 MiB and 4,096 datagrams.
