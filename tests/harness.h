@@ -102,8 +102,9 @@ void test_unix_pair(int pair[2]);
  * shows that nothing was left in it. After a case that dies before, the harness does. */
 const char *test_directory(void);
 
-/* How many steps a case of random calls takes: a hundredth of @usual under torture, where each place at
- * which a call can fail costs a run of the case, and random calls reach one by ever new chains. */
+/* How many steps a case of random calls or of many rounds takes: a hundredth of @usual under torture,
+ * at least one. There each place at which a call can fail costs a run of the case, random calls reach
+ * one by ever new chains, and rounds repeat the same. */
 int test_steps(int usual);
 
 /* Nanoseconds of CLOCK_MONOTONIC. */

@@ -214,7 +214,10 @@ void test_unix_pair(int pair[2])
 
 int test_steps(int usual)
 {
-    return getenv("GYRE_TORTURE") != NULL || getenv("GYRE_STRIKE") != NULL ? usual / 100 : usual;
+    if (getenv("GYRE_TORTURE") == NULL && getenv("GYRE_STRIKE") == NULL) {
+        return usual;
+    }
+    return usual > 100 ? usual / 100 : 1;
 }
 
 uint64_t test_now(void)

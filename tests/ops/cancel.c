@@ -183,23 +183,26 @@ static void race_all_kinds(const struct race *of, int rounds)
 /* K02, K03, K06: only the result or ECANCELED; what won is delivered, what lost is still there. */
 static void cancel_versus_completion_of_every_kind_ends_once_and_loses_nothing(void)
 {
-    race_all_kinds(&(struct race){.cut = cut_by_cancel, .lost = -ECANCELED, .seed = 10}, RACES);
+    race_all_kinds(&(struct race){.cut = cut_by_cancel, .lost = -ECANCELED, .seed = 10},
+                   test_steps(RACES));
 }
 
 /* K08 */
 static void deadline_versus_completion_of_every_kind_ends_once_and_loses_nothing(void)
 {
-    race_all_kinds(&(struct race){.cut = cut_by_deadline, .lost = -ETIMEDOUT, .seed = 11}, RACES);
+    race_all_kinds(&(struct race){.cut = cut_by_deadline, .lost = -ETIMEDOUT, .seed = 11},
+                   test_steps(RACES));
 }
 
 /* T12 */
 static void timeout_cancel_versus_fire_ends_once(void)
 {
     struct gyre_loop *loop = test_loop();
+    const int races = test_steps(RACES);
     uint32_t seed = 12;
     int fired = 0;
 
-    for (int i = 0; i < RACES; i++) {
+    for (int i = 0; i < races; i++) {
         struct trial trial;
         uint64_t deadline = gyre_loop_update_now(loop) + wire_random(&seed, 30) * GYRE_USEC;
 
@@ -217,7 +220,7 @@ static void timeout_cancel_versus_fire_ends_once(void)
         assert_int_equal(trial.results, 1);
         fired += res == 0;
     }
-    assert_in_range(fired, FORCED, RACES - FORCED);
+    assert_in_range(fired, FORCED, races - FORCED);
     test_loop_end(loop);
 }
 

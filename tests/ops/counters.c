@@ -79,22 +79,24 @@ static void busy_close(struct busy *busy)
 /* Done when, point 3 */
 static void counters_show_no_allocation_per_message(void)
 {
+    const int rounds = test_steps(ROUNDS);
     static struct busy busy;
 
     busy_open(&busy);
     busy_rounds(&busy, WARM_UP);
     const uint64_t allocations = trial_stats(busy.loop).allocations;
     const size_t live = gyre_allocator_live();
-    busy_rounds(&busy, ROUNDS);
+    busy_rounds(&busy, rounds);
     assert_int_equal(trial_stats(busy.loop).allocations, allocations);
     assert_int_equal(gyre_allocator_live(), live);
-    assert_int_equal(busy.server.messages, (WARM_UP + ROUNDS) * CONNECTIONS);
+    assert_int_equal(busy.server.messages, (WARM_UP + (uint64_t)rounds) * CONNECTIONS);
     busy_close(&busy);
 }
 
 /* Done when, point 3 */
 static void counters_show_20_messages_per_system_call_on_io_uring(void)
 {
+    const int rounds = test_steps(ROUNDS);
     static struct busy busy;
     struct gyre_loop_info info;
 
@@ -102,9 +104,9 @@ static void counters_show_20_messages_per_system_call_on_io_uring(void)
     assert_int_equal(gyre_loop_info(busy.loop, &info), 0);
     busy_rounds(&busy, WARM_UP);
     const struct gyre_loop_stats before = trial_stats(busy.loop);
-    busy_rounds(&busy, ROUNDS);
+    busy_rounds(&busy, rounds);
     const struct gyre_loop_stats after = trial_stats(busy.loop);
-    const uint64_t messages = ROUNDS * CONNECTIONS;
+    const uint64_t messages = (uint64_t)rounds * CONNECTIONS;
     print_message("%llu system calls, %llu enters for %llu messages\n",
                   (unsigned long long)(after.syscalls - before.syscalls),
                   (unsigned long long)(after.enters - before.enters), (unsigned long long)messages);
@@ -119,6 +121,7 @@ static void counters_show_20_messages_per_system_call_on_io_uring(void)
 /* Done when, point 3 */
 static void counters_show_no_failed_receives_on_epoll(void)
 {
+    const int rounds = test_steps(ROUNDS);
     static struct busy busy;
 
     if (test_variant_uring()) {
@@ -127,9 +130,9 @@ static void counters_show_no_failed_receives_on_epoll(void)
     busy_open(&busy);
     busy_rounds(&busy, WARM_UP);
     const struct gyre_loop_stats before = trial_stats(busy.loop);
-    busy_rounds(&busy, ROUNDS);
+    busy_rounds(&busy, rounds);
     const struct gyre_loop_stats after = trial_stats(busy.loop);
-    const uint64_t messages = ROUNDS * CONNECTIONS;
+    const uint64_t messages = (uint64_t)rounds * CONNECTIONS;
     print_message("%llu system calls, %llu failed for %llu messages\n",
                   (unsigned long long)(after.syscalls - before.syscalls),
                   (unsigned long long)(after.eagains - before.eagains),
