@@ -45,6 +45,8 @@ static const struct {
     /* A socket that does not listen is never one of which a connection will come. */
     {"accept_on_what_does_not_listen_reports_why", FAULTS_REQUEST_accept, EAGAIN},
     {"accept_refused_and_freed_in_its_callback", FAULTS_REQUEST_accept, EAGAIN},
+    /* The end of a pipe that is read from never has room. */
+    {"file_wrong_descriptors_report_why", FAULTS_REQUEST_write, EAGAIN},
 };
 
 static int is_untrue(const char *name, enum faults_call call, int error)
