@@ -102,10 +102,10 @@ void test_unix_pair(int pair[2]);
  * shows that nothing was left in it. After a case that dies before, the harness does. */
 const char *test_directory(void);
 
-/* How many steps a case of random calls or of many rounds takes: a hundredth of @usual under torture,
- * at least one. There each place at which a call can fail costs a run of the case, random calls reach
+/* How many steps a case of random calls or of many rounds takes: a hundredth of @usual under torture, and
+ * the @least that it needs. There each place at which a call can fail costs a run of the case, random calls reach
  * one by ever new chains, and rounds repeat the same. */
-int test_steps(int usual);
+int test_steps(int usual, int least);
 
 /* Nanoseconds of CLOCK_MONOTONIC. */
 uint64_t test_now(void);

@@ -212,12 +212,12 @@ void test_unix_pair(int pair[2])
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 }
 
-int test_steps(int usual)
+int test_steps(int usual, int least)
 {
     if (getenv("GYRE_TORTURE") == NULL && getenv("GYRE_STRIKE") == NULL) {
         return usual;
     }
-    return usual > 100 ? usual / 100 : 1;
+    return usual / 100 > least ? usual / 100 : least;
 }
 
 uint64_t test_now(void)

@@ -615,7 +615,7 @@ static void answer_in_a_crowd_leaves_whole_or_is_counted_unsent(void)
         for (int i = 1; i < SINKS; i++) {
             crowd.sink[i] = plain_unix(&crowd.sink_at[i]);
         }
-        for (int i = 0; i < test_steps(400); i++) {
+        for (int i = 0; i < test_steps(400, 1); i++) {
             crowd_step(&crowd);
         }
         crowd.ends = 1;

@@ -174,7 +174,7 @@ static void hammer_end(struct hammer *hammer)
 
 static void random_calls_keep_every_promise(void)
 {
-    const int steps = test_steps(STEPS);
+    const int steps = test_steps(STEPS, 1);
 
     for (uint32_t seed = 1; seed <= 3; seed++) {
         struct hammer hammer = {.loop = test_loop(), .seed = seed};
@@ -213,7 +213,7 @@ static void call_anything(struct talk *talk)
 /* As that, from within callbacks, of itself and of others. */
 static void random_calls_in_callbacks_keep_every_promise(void)
 {
-    const int steps = test_steps(STEPS);
+    const int steps = test_steps(STEPS, 1);
     struct hammer hammer = {.loop = test_loop(), .seed = 77};
 
     hammer.pairs = calloc(ALL, sizeof *hammer.pairs);

@@ -190,7 +190,7 @@ static void accept_cancel_versus_connect_loses_no_connection(void)
     uint32_t seed = 1;
 
     door_open(&door);
-    for (int i = 0, races = test_steps(RACES); i < races; i++) {
+    for (int i = 0, races = test_steps(RACES, 1); i < races; i++) {
         race(&door, 0, wire_random(&seed, 8));
     }
     door_close(&door);
@@ -203,7 +203,7 @@ static void accept_multishot_cancel_versus_connect_loses_no_connection(void)
     uint32_t seed = 2;
 
     door_open(&door);
-    for (int i = 0, races = test_steps(RACES); i < races; i++) {
+    for (int i = 0, races = test_steps(RACES, 1); i < races; i++) {
         race(&door, GYRE_MULTISHOT, wire_random(&seed, 8));
     }
     door_close(&door);

@@ -184,21 +184,21 @@ static void race_all_kinds(const struct race *of, int rounds)
 static void cancel_versus_completion_of_every_kind_ends_once_and_loses_nothing(void)
 {
     race_all_kinds(&(struct race){.cut = cut_by_cancel, .lost = -ECANCELED, .seed = 10},
-                   test_steps(RACES));
+                   test_steps(RACES, 2 * FORCED));
 }
 
 /* K08 */
 static void deadline_versus_completion_of_every_kind_ends_once_and_loses_nothing(void)
 {
     race_all_kinds(&(struct race){.cut = cut_by_deadline, .lost = -ETIMEDOUT, .seed = 11},
-                   test_steps(RACES));
+                   test_steps(RACES, 2 * FORCED));
 }
 
 /* T12 */
 static void timeout_cancel_versus_fire_ends_once(void)
 {
     struct gyre_loop *loop = test_loop();
-    const int races = test_steps(RACES);
+    const int races = test_steps(RACES, 2 * FORCED);
     uint32_t seed = 12;
     int fired = 0;
 

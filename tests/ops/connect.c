@@ -229,7 +229,7 @@ static void connect_cancel_versus_success_ends_once(void)
     const int listener = test_listener(&address);
     uint32_t seed = 3;
 
-    for (int i = 0, races = test_steps(RACES); i < races; i++) {
+    for (int i = 0, races = test_steps(RACES, 1); i < races; i++) {
         race(loop, listener, &address, (int)wire_random(&seed, 3));
     }
     close(listener);

@@ -18,18 +18,20 @@ struct busy {
     struct gyre_loop *loop;
     struct echo_server server;
     int clients[CONNECTIONS];
+    uint64_t count;
     size_t message;
     uint64_t rounds;
 };
 
 static void busy_open_on(struct busy *busy, struct gyre_loop *loop, size_t message)
 {
-    wire_raise_descriptors(2 * CONNECTIONS + 64);
+    busy->count = (uint64_t)test_steps(CONNECTIONS, 100);
+    wire_raise_descriptors(2 * busy->count + 64);
     busy->loop = loop;
     busy->message = message;
     busy->rounds = 0;
     echo_start(&busy->server, busy->loop, -1);
-    for (size_t i = 0; i < CONNECTIONS; i++) {
+    for (uint64_t i = 0; i < busy->count; i++) {
         int pair[2];
 
         test_tcp_pair(pair);
@@ -49,13 +51,13 @@ static void busy_round(struct busy *busy)
 {
     const uint64_t position = busy->rounds++ * busy->message;
 
-    for (uint64_t i = 0; i < CONNECTIONS; i++) {
+    for (uint64_t i = 0; i < busy->count; i++) {
         wire_send_stream(busy->clients[i], busy->message, WIRE_STREAM(i) + position);
     }
-    while (busy->server.bytes < busy->rounds * CONNECTIONS * busy->message) {
+    while (busy->server.bytes < busy->rounds * busy->count * busy->message) {
         assert_int_equal(gyre_loop_run(busy->loop, GYRE_RUN_ONCE), 1);
     }
-    for (uint64_t i = 0; i < CONNECTIONS; i++) {
+    for (uint64_t i = 0; i < busy->count; i++) {
         wire_expect_stream(busy->clients[i], busy->message, WIRE_STREAM(i) + position);
     }
 }
@@ -69,7 +71,7 @@ static void busy_rounds(struct busy *busy, int count)
 
 static void busy_close(struct busy *busy)
 {
-    for (size_t i = 0; i < CONNECTIONS; i++) {
+    for (uint64_t i = 0; i < busy->count; i++) {
         wire_reset(busy->clients[i]);
     }
     echo_end(&busy->server);
@@ -79,7 +81,7 @@ static void busy_close(struct busy *busy)
 /* Done when, point 3 */
 static void counters_show_no_allocation_per_message(void)
 {
-    const int rounds = test_steps(ROUNDS);
+    const int rounds = test_steps(ROUNDS, 10);
     static struct busy busy;
 
     busy_open(&busy);
@@ -89,14 +91,14 @@ static void counters_show_no_allocation_per_message(void)
     busy_rounds(&busy, rounds);
     assert_int_equal(trial_stats(busy.loop).allocations, allocations);
     assert_int_equal(gyre_allocator_live(), live);
-    assert_int_equal(busy.server.messages, (WARM_UP + (uint64_t)rounds) * CONNECTIONS);
+    assert_int_equal(busy.server.messages, (WARM_UP + (uint64_t)rounds) * busy.count);
     busy_close(&busy);
 }
 
 /* Done when, point 3 */
 static void counters_show_20_messages_per_system_call_on_io_uring(void)
 {
-    const int rounds = test_steps(ROUNDS);
+    const int rounds = test_steps(ROUNDS, 10);
     static struct busy busy;
     struct gyre_loop_info info;
 
@@ -106,7 +108,7 @@ static void counters_show_20_messages_per_system_call_on_io_uring(void)
     const struct gyre_loop_stats before = trial_stats(busy.loop);
     busy_rounds(&busy, rounds);
     const struct gyre_loop_stats after = trial_stats(busy.loop);
-    const uint64_t messages = (uint64_t)rounds * CONNECTIONS;
+    const uint64_t messages = (uint64_t)rounds * busy.count;
     print_message("%llu system calls, %llu enters for %llu messages\n",
                   (unsigned long long)(after.syscalls - before.syscalls),
                   (unsigned long long)(after.enters - before.enters), (unsigned long long)messages);
@@ -121,7 +123,7 @@ static void counters_show_20_messages_per_system_call_on_io_uring(void)
 /* Done when, point 3 */
 static void counters_show_no_failed_receives_on_epoll(void)
 {
-    const int rounds = test_steps(ROUNDS);
+    const int rounds = test_steps(ROUNDS, 10);
     static struct busy busy;
 
     if (test_variant_uring()) {
@@ -132,7 +134,7 @@ static void counters_show_no_failed_receives_on_epoll(void)
     const struct gyre_loop_stats before = trial_stats(busy.loop);
     busy_rounds(&busy, rounds);
     const struct gyre_loop_stats after = trial_stats(busy.loop);
-    const uint64_t messages = (uint64_t)rounds * CONNECTIONS;
+    const uint64_t messages = (uint64_t)rounds * busy.count;
     print_message("%llu system calls, %llu failed for %llu messages\n",
                   (unsigned long long)(after.syscalls - before.syscalls),
                   (unsigned long long)(after.eagains - before.eagains),
@@ -177,10 +179,10 @@ static void counters_add_up_with_a_known_workload(void)
     busy_open(&busy);
     busy_rounds(&busy, 10);
     stats = trial_stats(busy.loop);
-    assert_int_equal(stats.started[GYRE_OP_RECV_LEASE], CONNECTIONS);
+    assert_int_equal(stats.started[GYRE_OP_RECV_LEASE], busy.count);
     assert_int_equal(stats.finished[GYRE_OP_RECV_LEASE], 0);
-    assert_int_equal(stats.started[GYRE_OP_SEND], 10 * CONNECTIONS);
-    assert_int_equal(stats.finished[GYRE_OP_SEND], 10 * CONNECTIONS);
+    assert_int_equal(stats.started[GYRE_OP_SEND], 10 * busy.count);
+    assert_int_equal(stats.finished[GYRE_OP_SEND], 10 * busy.count);
     assert_int_equal(stats.overflows, 0);
     assert_int_equal(stats.sheds, 0);
     assert_int_equal(stats.starved, 0);
@@ -204,13 +206,14 @@ static void counters_show_a_burst_that_outgrows_the_pool_asked_for_once(void)
     const struct gyre_loop_stats before = trial_stats(busy.loop);
     busy_rounds(&busy, 10);
     const struct gyre_loop_stats after = trial_stats(busy.loop);
-    print_message("%llu entries, %llu starved for %d messages\n",
+    print_message("%llu entries, %llu starved for %llu messages\n",
                   (unsigned long long)(after.sqes - before.sqes),
-                  (unsigned long long)(after.starved - before.starved), 10 * CONNECTIONS);
+                  (unsigned long long)(after.starved - before.starved),
+                  (unsigned long long)(10 * busy.count));
     busy_close(&busy);
     /* A send and a receive begun anew; as much again for what is cut at the end of a block. */
-    assert_true(after.sqes - before.sqes <= 4 * 10 * CONNECTIONS);
-    assert_true(after.starved - before.starved <= 4 * 10 * CONNECTIONS);
+    assert_true(after.sqes - before.sqes <= 4 * 10 * busy.count);
+    assert_true(after.starved - before.starved <= 4 * 10 * busy.count);
 }
 
 /* io_uring: one large message is enough to see that a connection is not for the ring. */

@@ -367,7 +367,7 @@ static void pool_is_conserved_through_random_lives(void)
     size_t sent[16] = {0};
     uint32_t seed = 17;
 
-    for (int step = 0, steps = test_steps(20000); step < steps; step++) {
+    for (int step = 0, steps = test_steps(20000, 1); step < steps; step++) {
         const size_t i = wire_random(&seed, 16);
         const uint32_t what = wire_random(&seed, 100);
         struct keeper *keeper = keepers[i];
