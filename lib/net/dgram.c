@@ -133,6 +133,13 @@ static void dgram_on_work(struct gyre_op *op, const struct gyre_result *result)
     }
 }
 
+/* A flooded socket is registered again and again, so it must not end when once that needs memory
+ * that the kernel has not: it stays busy, and tries again when it is found empty. */
+static int dgram_lacks_memory(const struct gyre_dgram *dgram, int32_t error)
+{
+    return dgram->flooded && (error == -ENOMEM || error == -ENOSPC);
+}
+
 static void dgram_on_readable(struct gyre_op *op, const struct gyre_result *result)
 {
     struct gyre_dgram *dgram = gyre_container_of(op, struct gyre_dgram, in);
@@ -140,7 +147,7 @@ static void dgram_on_readable(struct gyre_op *op, const struct gyre_result *resu
     if (!gyre__dgram_is_open(dgram)) {
         return;
     }
-    if (result->res < 0 && result->res != -ECANCELED) {
+    if (result->res < 0 && result->res != -ECANCELED && !dgram_lacks_memory(dgram, result->res)) {
         gyre__dgram_report(dgram, result->res, NULL);
         if (gyre__dgram_is_open(dgram)) {
             gyre_dgram_close(dgram); /* it would never receive again */
@@ -150,7 +157,7 @@ static void dgram_on_readable(struct gyre_op *op, const struct gyre_result *resu
     if (!(result->flags & GYRE_MORE)) { /* before callbacks run: its memory is still reserved */
         gyre__dgram_poll_ended(dgram, result->res);
     }
-    if (result->res == -ECANCELED) {
+    if (result->res < 0) {
         return; /* for another way of waiting */
     }
     dgram->readable = 1;

@@ -170,8 +170,8 @@ void gyre__dgram_receive(struct gyre_dgram *dgram);
 /* Wait to be told of data. Returns 0 or -ENOMEM. */
 int gyre__dgram_wait(struct gyre_dgram *dgram);
 
-/* The poll is over with @result, events or -ECANCELED: wait again, or read without. Runs no
- * callbacks. */
+/* The poll is over with @result, events or why it was given up: wait again, or read without. Runs
+ * no callbacks. */
 void gyre__dgram_poll_ended(struct gyre_dgram *dgram, int32_t result);
 
 /* Be busy no longer. */

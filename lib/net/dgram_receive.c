@@ -372,7 +372,7 @@ void gyre__dgram_poll_ended(struct gyre_dgram *dgram, int32_t result)
     if (gyre__list_empty(&dgram->fd.ops)) { /* else one waits for room */
         gyre__dgram_loop(dgram)->backend->forget(&dgram->fd);
     }
-    if (result < 0) { /* the batch before was what led here */
+    if (result < 0) { /* the batch before was what led here, or there is no memory for a poll */
         dgram->busy = GYRE__DGRAM_BUSY_FED;
         gyre__task_request(gyre__dgram_loop(dgram), &dgram->task);
     }

@@ -389,6 +389,72 @@ static void queued_error_that_cannot_be_read_is_told_and_read_again(void)
     queued_error_whose_read_fails_with(ENOMEM);
 }
 
+static int flooded;
+static int flood_errors;
+
+static void on_flood(struct gyre_dgram *dgram, const struct gyre_datagram *datagram)
+{
+    (void)dgram;
+    (void)datagram;
+    flooded++;
+}
+
+static void on_flood_error(struct gyre_dgram *dgram, int error, const struct gyre_addr *to)
+{
+    (void)dgram;
+    (void)error;
+    (void)to;
+    flood_errors++;
+}
+
+static void flood(int client, const struct gyre_addr *there, struct gyre_loop *loop)
+{
+    const int before = flooded;
+
+    for (int i = 0; i < 64; i++) {
+        assert_int_equal(sendto(client, "x", 1, 0, &there->any, there->len), 1);
+    }
+    test_turns_until_count(loop, &flooded, before + 64);
+}
+
+/* A flooded socket is taken off the poll, and back when it is found empty. It was closed when there
+ * was no memory for that. */
+static void flooded_socket_without_memory_for_a_poll_stays_busy(void)
+{
+    static const struct gyre_dgram_handler handler = {.on_datagram = on_flood,
+                                                      .on_error = on_flood_error};
+    struct gyre_loop *loop = test_loop();
+    const int client = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct gyre_addr there;
+    struct gyre_dgram dgram;
+
+    assert_int_equal(gyre_addr_parse("127.0.0.1:0", &there), 0);
+    assert_int_equal(
+        gyre_dgram_open(&dgram, loop,
+                        &(struct gyre_dgram_options){.handler = &handler, .local = &there}),
+        0);
+    assert_int_equal(gyre_dgram_local(&dgram, &there), 0);
+    for (int i = 0; i < 5; i++) {
+        flood(client, &there, loop);
+    }
+    if (test_variant_uring()) {
+        faults_strike(FAULTS_REQUEST_poll, ENOMEM, 1);
+    } else {
+        faults_strike(FAULTS_CALL_epoll_ctl, ENOSPC, 1);
+    }
+    flood(client, &there, loop);
+    while (!faults_strike_done()) {
+        assert_int_equal(gyre_loop_run(loop, GYRE_RUN_ONCE), 1);
+    }
+    assert_true(trial_idle_turns(loop, 20 * GYRE_MSEC) < 10);
+    flood(client, &there, loop);
+    assert_int_equal(flood_errors, 0);
+    close(client);
+    gyre_dgram_close(&dgram);
+    assert_int_equal(gyre_loop_run(loop, GYRE_RUN_DEFAULT), 0);
+    test_loop_end(loop);
+}
+
 /* ---- what GYRE_FAULTS may say ---- */
 
 static void faults_text_with_a_mistake_is_refused(void)
@@ -430,6 +496,7 @@ int main(void)
         TEST_CASE(signal_read_that_is_interrupted_is_made_again),
         TEST_CASE(queued_error_whose_read_is_interrupted_tells_its_address),
         TEST_CASE(queued_error_that_cannot_be_read_is_told_and_read_again),
+        TEST_CASE(flooded_socket_without_memory_for_a_poll_stays_busy),
         TEST_CASE(faults_text_with_a_mistake_is_refused),
     };
 
