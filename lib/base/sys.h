@@ -64,6 +64,10 @@ static inline int gyre__relax(void)
     X(int, getsockname, (int fd, struct sockaddr *address, socklen_t *len), (fd, address, len))    \
     X(int, getpeername, (int fd, struct sockaddr *address, socklen_t *len), (fd, address, len))    \
     X(ssize_t, send, (int fd, const void *data, size_t len, int flags), (fd, data, len, flags))    \
+    X(ssize_t, sendto,                                                                             \
+      (int fd, const void *data, size_t len, int flags, const struct sockaddr *to,                 \
+       socklen_t to_len),                                                                          \
+      (fd, data, len, flags, to, to_len))                                                          \
     X(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags))           \
     X(int, sendmmsg, (int fd, struct mmsghdr *msgs, unsigned count, int flags),                    \
       (fd, msgs, count, flags))                                                                    \
@@ -179,6 +183,7 @@ static inline void gyre__sys_io_uring_queue_exit(struct io_uring *ring)
 #define gyre__sys_getsockname                getsockname
 #define gyre__sys_getpeername                getpeername
 #define gyre__sys_send                       send
+#define gyre__sys_sendto                     sendto
 #define gyre__sys_sendmsg                    sendmsg
 #define gyre__sys_sendmmsg                   sendmmsg
 #define gyre__sys_recv                       recv

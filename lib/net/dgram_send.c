@@ -343,11 +343,22 @@ static int dgram_waits_for_room(const struct gyre_dgram *dgram)
     return gyre_op_active(&dgram->out);
 }
 
+/* How many messages of out[] the socket took, or -1 and errno. A lone one is handed over in registers:
+ * a message is copied from the process in three parts. */
 static int dgram_send_out(struct gyre_dgram *dgram, unsigned count)
 {
+    struct mmsghdr *out = gyre__dgram_scratch(dgram)->out;
+    const struct msghdr *first = &out->msg_hdr;
+    const int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+
     gyre__dgram_loop(dgram)->stats.syscalls++;
-    return gyre__sys_sendmmsg(dgram->fd.number, gyre__dgram_scratch(dgram)->out, count,
-                              MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (count > 1 || first->msg_control != NULL) {
+        return gyre__sys_sendmmsg(dgram->fd.number, out, count, flags);
+    }
+    return gyre__sys_sendto(dgram->fd.number, first->msg_iov->iov_base, first->msg_iov->iov_len,
+                            flags, first->msg_name, first->msg_namelen) < 0
+               ? -1
+               : 1;
 }
 
 /* A writer that was refused may go on. */

@@ -311,8 +311,17 @@ int gyre__sim_call_getsockopt(int number, int level, int name, void *value, sock
 
 ssize_t gyre__sim_call_send(int number, const void *data, size_t len, int flags)
 {
+    return gyre__sim_call_sendto(number, data, len, flags, NULL, 0);
+}
+
+ssize_t gyre__sim_call_sendto(int number, const void *data, size_t len, int flags,
+                              const struct sockaddr *to, socklen_t to_len)
+{
     struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
-    const struct msghdr msg = {.msg_iov = &piece, .msg_iovlen = 1};
+    const struct msghdr msg = {.msg_name = (void *)(uintptr_t)to,
+                               .msg_namelen = to_len,
+                               .msg_iov = &piece,
+                               .msg_iovlen = 1};
 
     return gyre__sim_call_outcome(send_blocking(number, &msg, flags));
 }

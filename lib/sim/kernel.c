@@ -578,6 +578,7 @@ const struct gyre__kernel gyre__sim_kernel = {
     .getpeername = gyre__sim_call_getpeername,
     .send = gyre__sim_call_send,
     .sendmsg = gyre__sim_call_sendmsg,
+    .sendto = gyre__sim_call_sendto,
     .sendmmsg = gyre__sim_call_sendmmsg,
     .recv = gyre__sim_call_recv,
     .recvmsg = gyre__sim_call_recvmsg,

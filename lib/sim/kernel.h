@@ -44,6 +44,8 @@ int gyre__sim_call_setsockopt(int number, int level, int name, const void *value
 int gyre__sim_call_getsockopt(int number, int level, int name, void *value, socklen_t *len);
 ssize_t gyre__sim_call_send(int number, const void *data, size_t len, int flags);
 ssize_t gyre__sim_call_sendmsg(int number, const struct msghdr *msg, int flags);
+ssize_t gyre__sim_call_sendto(int number, const void *data, size_t len, int flags,
+                              const struct sockaddr *to, socklen_t to_len);
 int gyre__sim_call_sendmmsg(int number, struct mmsghdr *msgs, unsigned count, int flags);
 ssize_t gyre__sim_call_recv(int number, void *data, size_t len, int flags);
 ssize_t gyre__sim_call_recvmsg(int number, struct msghdr *msg, int flags);

@@ -73,6 +73,7 @@ const struct gyre__kernel gyre__real_kernel = {
     .getpeername = real_getpeername,
     .send = send,
     .sendmsg = sendmsg,
+    .sendto = sendto,
     .sendmmsg = sendmmsg,
     .recv = recv,
     .recvmsg = recvmsg,

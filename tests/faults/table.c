@@ -50,6 +50,7 @@ static const struct call calls[FAULTS_CALLS] = {
     CALL(getsockname, ERRNO, {ENOBUFS}),
     CALL(getpeername, ERRNO, {ENOTCONN}),
     CALL(send, ERRNO, {EINTR, ENOBUFS, EPIPE, ECONNRESET}),
+    CALL(sendto, ERRNO, {EINTR, ENOBUFS, EPERM}),
     CALL(sendmsg, ERRNO, {EINTR, ENOBUFS, EPIPE}),
     CALL(sendmmsg, ERRNO, {EINTR, ENOBUFS, EPERM}),
     CALL(recv, ERRNO, {EINTR, ENOMEM, ECONNRESET}),
@@ -527,6 +528,17 @@ static ssize_t faulty_sendmsg(int number, const struct msghdr *msg, int flags)
     return counted_sendmsg(number, &part, flags);
 }
 
+static ssize_t faulty_sendto(int number, const void *data, size_t len, int flags,
+                             const struct sockaddr *to, socklen_t to_len)
+{
+    const int error = send_fault(number);
+
+    if (error != 0) {
+        return failed(FAULTS_CALL_sendto, error);
+    }
+    return counted_sendto(number, data, len, flags, to, to_len);
+}
+
 static int faulty_sendmmsg(int number, struct mmsghdr *msgs, unsigned count, int flags)
 {
     const int error = send_fault(number);
@@ -684,6 +696,7 @@ void faults_install(void)
     table.recvmsg = faulty_recvmsg;
     table.recvmmsg = faulty_recvmmsg;
     table.send = faulty_send;
+    table.sendto = faulty_sendto;
     table.sendmsg = faulty_sendmsg;
     table.sendmmsg = faulty_sendmmsg;
     table.accept4 = faulty_accept4;
