@@ -133,11 +133,11 @@ static void dgram_on_work(struct gyre_op *op, const struct gyre_result *result)
     }
 }
 
-/* A flooded socket is registered again and again, so it must not end when once that needs memory
- * that the kernel has not: it stays busy, and tries again when it is found empty. */
+/* A socket that was flooded is registered anew, so it must not end when once that needs memory that the
+ * kernel has not: it stays busy, and tries again. Where the first registration fails it ends. */
 static int dgram_lacks_memory(const struct gyre_dgram *dgram, int32_t error)
 {
-    return dgram->flooded && (error == -ENOMEM || error == -ENOSPC);
+    return dgram->stats.received > 0 && (error == -ENOMEM || error == -ENOSPC);
 }
 
 static void dgram_on_readable(struct gyre_op *op, const struct gyre_result *result)

@@ -362,10 +362,9 @@ void gyre__dgram_rest(struct gyre_dgram *dgram)
 
 void gyre__dgram_poll_ended(struct gyre_dgram *dgram, int32_t result)
 {
-    if (!dgram->flooded) {
-        const int rc = gyre__dgram_wait(dgram);
+    const int waits = !dgram->flooded && (result >= 0 || result == -ECANCELED);
 
-        gyre_assert(rc == 0);
+    if (waits && gyre__dgram_wait(dgram) == 0) {
         return;
     }
     dgram_get_busy(dgram);

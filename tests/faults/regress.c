@@ -391,12 +391,18 @@ static void queued_error_that_cannot_be_read_is_told_and_read_again(void)
 
 static int flooded;
 static int flood_errors;
+static int ebb; /* so many datagrams, of which the last 100 bring one more each */
 
 static void on_flood(struct gyre_dgram *dgram, const struct gyre_datagram *datagram)
 {
-    (void)dgram;
+    struct gyre_addr here;
+
     (void)datagram;
     flooded++;
+    if (ebb > 0 && --ebb < 100) {
+        assert_int_equal(gyre_dgram_local(dgram, &here), 0);
+        assert_int_equal(sendto(gyre_dgram_number(dgram), "x", 1, 0, &here.any, here.len), 1);
+    }
 }
 
 static void on_flood_error(struct gyre_dgram *dgram, int error, const struct gyre_addr *to)
@@ -417,9 +423,9 @@ static void flood(int client, const struct gyre_addr *there, struct gyre_loop *l
     test_turns_until_count(loop, &flooded, before + 64);
 }
 
-/* A flooded socket is taken off the poll, and back when it is found empty. It was closed when there
- * was no memory for that. */
-static void flooded_socket_without_memory_for_a_poll_stays_busy(void)
+/* A flooded socket is taken off the poll, and back when it is found empty, or when less has come for a
+ * while. It was closed when there was no memory for that. */
+static void poll_again_without_memory(int one_by_one)
 {
     static const struct gyre_dgram_handler handler = {.on_datagram = on_flood,
                                                       .on_error = on_flood_error};
@@ -442,8 +448,9 @@ static void flooded_socket_without_memory_for_a_poll_stays_busy(void)
     } else {
         faults_strike(FAULTS_CALL_epoll_ctl, ENOSPC, 1);
     }
+    ebb = one_by_one;
     flood(client, &there, loop);
-    while (!faults_strike_done()) {
+    while (!faults_strike_done() || ebb > 0) {
         assert_int_equal(gyre_loop_run(loop, GYRE_RUN_ONCE), 1);
     }
     assert_true(trial_idle_turns(loop, 20 * GYRE_MSEC) < 10);
@@ -453,6 +460,16 @@ static void flooded_socket_without_memory_for_a_poll_stays_busy(void)
     gyre_dgram_close(&dgram);
     assert_int_equal(gyre_loop_run(loop, GYRE_RUN_DEFAULT), 0);
     test_loop_end(loop);
+}
+
+static void flooded_socket_without_memory_for_a_poll_stays_busy(void)
+{
+    poll_again_without_memory(0);
+}
+
+static void socket_whose_flood_ebbs_without_memory_for_a_poll_stays_busy(void)
+{
+    poll_again_without_memory(63 + 100); /* the flood, and then one by one */
 }
 
 /* ---- what GYRE_FAULTS may say ---- */
@@ -497,6 +514,7 @@ int main(void)
         TEST_CASE(queued_error_whose_read_is_interrupted_tells_its_address),
         TEST_CASE(queued_error_that_cannot_be_read_is_told_and_read_again),
         TEST_CASE(flooded_socket_without_memory_for_a_poll_stays_busy),
+        TEST_CASE(socket_whose_flood_ebbs_without_memory_for_a_poll_stays_busy),
         TEST_CASE(faults_text_with_a_mistake_is_refused),
     };
 
