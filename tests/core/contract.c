@@ -247,6 +247,9 @@ static void contract_08_flooding_peers_starve_nobody(void)
     for (i = 0; i < 2; i++) {
         flood_start(&floods[i], loop, &threads[i]);
     }
+    while (floods[0].bytes == 0 || floods[1].bytes == 0) { /* a thread may begin late */
+        assert_int_equal(gyre_loop_run(loop, GYRE_RUN_ONCE), 1);
+    }
     traffic_start(&traffic, loop, 200);
     assert_int_equal(gyre_timer_init(&ticker.timer, loop, on_ignored_tick), 0);
     while (!traffic.done || fired < 20) {
@@ -266,7 +269,6 @@ static void contract_08_flooding_peers_starve_nobody(void)
         }
     }
     for (i = 0; i < 2; i++) {
-        assert_true(floods[i].bytes > 0);
         if (floods[i].most_per_turn > 16u << 20) { /* the whole pool: bounded at all */
             fail_msg("%llu bytes in one turn", (unsigned long long)floods[i].most_per_turn);
         }
