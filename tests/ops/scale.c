@@ -92,28 +92,29 @@ static void serve_until_told(struct echo_server *server, struct gyre_fd *said)
     assert_int_equal(trial_end(server->loop, &reading), 1);
 }
 
-static void send_to_all(const int *numbers, int round)
+static void send_to_all(const int *numbers, uint64_t count, int round)
 {
-    for (uint64_t i = 0; i < CONNECTIONS; i++) {
+    for (uint64_t i = 0; i < count; i++) {
         wire_send_stream(numbers[i], MESSAGE, WIRE_STREAM(i) + (uint64_t)round * MESSAGE);
     }
 }
 
 static void ten_thousand_clients(const struct stage *stage)
 {
+    const uint64_t count = (uint64_t)test_steps(CONNECTIONS, 1);
     static int numbers[CONNECTIONS];
 
-    for (size_t i = 0; i < CONNECTIONS; i++) {
+    for (uint64_t i = 0; i < count; i++) {
         numbers[i] = test_connect(&stage->address);
     }
     for (int round = 0; round < ROUNDS; round++) {
-        send_to_all(numbers, round);
-        for (uint64_t i = 0; i < CONNECTIONS; i++) {
+        send_to_all(numbers, count, round);
+        for (uint64_t i = 0; i < count; i++) {
             wire_expect_stream(numbers[i], MESSAGE, WIRE_STREAM(i) + (uint64_t)round * MESSAGE);
         }
     }
     tell_and_wait(stage);
-    for (size_t i = 0; i < CONNECTIONS; i++) {
+    for (uint64_t i = 0; i < count; i++) {
         wire_reset(numbers[i]);
     }
 }
@@ -124,20 +125,21 @@ static void scale_ten_thousand_connections_echo_correctly(void)
     struct sockaddr_in address;
     struct echo_server server;
     struct gyre_fd said;
+    const int count = test_steps(CONNECTIONS, 1);
 
-    wire_raise_descriptors(CONNECTIONS + 100);
+    wire_raise_descriptors((size_t)count + 100);
     const int listener = wire_listener(SOMAXCONN, &address);
     struct clients clients = clients_start(listener, &address, ten_thousand_clients);
     struct gyre_loop *loop = test_loop();
     echo_start(&server, loop, listener);
     trial_attach(loop, &said, clients.said);
     serve_until_told(&server, &said);
-    assert_int_equal(server.opened, CONNECTIONS);
-    assert_int_equal(server.open, CONNECTIONS);
-    assert_int_equal(server.bytes, (uint64_t)CONNECTIONS * ROUNDS * MESSAGE);
+    assert_int_equal(server.opened, count);
+    assert_int_equal(server.open, count);
+    assert_int_equal(server.bytes, (uint64_t)count * ROUNDS * MESSAGE);
     test_pool_conserved(loop);
     assert_int_equal(write(clients.answer, "x", 1), 1);
-    test_turns_until_count(loop, &server.closed, CONNECTIONS);
+    test_turns_until_count(loop, &server.closed, count);
     clients_end(&clients);
     trial_close(loop, &said);
     echo_end(&server);
@@ -169,9 +171,12 @@ static void batch_of_clients(const struct stage *stage, uint64_t batch)
 
 static void hundred_thousand_clients(const struct stage *stage)
 {
-    for (uint64_t batch = 0; batch < CYCLES / BATCH; batch++) {
+    const uint64_t batches = (uint64_t)test_steps(CYCLES, BATCH) / BATCH;
+    const uint64_t first = (uint64_t)test_steps(WARM_UP, BATCH) / BATCH;
+
+    for (uint64_t batch = 0; batch < batches; batch++) {
         batch_of_clients(stage, batch);
-        if (batch + 1 == WARM_UP / BATCH) {
+        if (batch + 1 == first) {
             tell_and_wait(stage);
         }
     }
@@ -216,8 +221,10 @@ static void scale_a_hundred_thousand_connections_leave_everything_flat(void)
     struct gyre_loop *loop = test_loop();
     echo_start(&server, loop, listener);
     trial_attach(loop, &said, clients.said);
-    const struct footprint warm = stock_after(&server, &said, clients.answer, WARM_UP);
-    const struct footprint end = stock_after(&server, &said, clients.answer, CYCLES);
+    const struct footprint warm =
+        stock_after(&server, &said, clients.answer, test_steps(WARM_UP, BATCH));
+    const struct footprint end =
+        stock_after(&server, &said, clients.answer, test_steps(CYCLES, BATCH));
     print_message("resident %zu -> %zu\n", warm.resident, end.resident);
     assert_int_equal(end.fds, warm.fds);
     assert_int_equal(end.live, warm.live);
