@@ -733,6 +733,39 @@ static void refused_unconnected_is_not_told_and_nothing_spins(void)
     test_loop_end(loop);
 }
 
+/* Its owner has switched the queue on behind the library, and nobody reads it: the socket is in error
+ * for ever. */
+static void error_queue_that_nobody_reads_does_not_spin(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const struct gyre_addr there = nobody();
+    const struct gyre_dgram_options options = {.handler = &mate_handler};
+    const int client = plain_open("127.0.0.1", NULL);
+    struct gyre_addr local;
+    const int number = plain_open("127.0.0.1", &local);
+    const int on = 1;
+    static struct mate mate;
+
+    mate.loop = loop;
+    mate.then = mate_in_order;
+    assert_int_equal(gyre_dgram_adopt(&mate.dgram, loop, number, &options), 0);
+    assert_int_equal(setsockopt(number, SOL_IP, IP_RECVERR, &on, sizeof(on)), 0);
+    for (uint32_t i = 0; i < 40; i++) {
+        if (i % 10 == 5) {
+            assert_int_equal(gyre_dgram_send(&mate.dgram, &there, "lost", 4), 0);
+            assert_true(trial_idle_turns(loop, 5 * GYRE_MSEC) < 20);
+        }
+        plain_send_numbers(client, &local, i, 1, 10);
+        mate_until(&mate, (int)i + 1);
+    }
+    assert_true(trial_idle_turns(loop, 20 * GYRE_MSEC) < 20);
+    assert_true(mate.errors > 0);
+    assert_int_equal(mate.error, -ECONNREFUSED);
+    mate_close(&mate);
+    close(client);
+    test_loop_end(loop);
+}
+
 static void refused_with_detail_when_connected_is_told_each_time(void)
 {
     struct gyre_loop *loop = test_loop();
@@ -1134,6 +1167,7 @@ int main(void)
         TEST_CASE(refused_connected_is_told_and_the_socket_works_on),
         TEST_CASE(refused_earlier_does_not_lose_the_next_datagram),
         TEST_CASE(refused_unconnected_is_not_told_and_nothing_spins),
+        TEST_CASE(error_queue_that_nobody_reads_does_not_spin),
         TEST_CASE(refused_with_detail_when_connected_is_told_each_time),
         TEST_CASE(refused_with_detail_tells_which_address),
         TEST_CASE(refused_while_paused_waits_and_nothing_spins),

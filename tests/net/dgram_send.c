@@ -157,15 +157,19 @@ static void send_copies_the_bytes_and_the_address(void)
 
 /* ---- a socket that takes no more ---- */
 
-static void fill_then_read(struct gyre_loop *loop, struct mate *client, int server)
+static void fill(struct gyre_loop *loop, struct mate *client)
 {
-    uint32_t taken = 0;
-    uint32_t number;
-
     assert_int_equal(send_numbers(client, NULL, 0, 2000), 0);
     trial_turns(loop, 3);
     assert_true(gyre_dgram_queued(&client->dgram) > 0);
     assert_true(trial_idle_turns(loop, 20 * GYRE_MSEC) < 20);
+}
+
+static void read_all(struct gyre_loop *loop, struct mate *client, int server)
+{
+    uint32_t taken = 0;
+    uint32_t number;
+
     while (taken < 2000) {
         plain_until(loop, server);
         while (plain_take(server, &number, sizeof(number), NULL) == sizeof(number)) {
@@ -177,19 +181,60 @@ static void fill_then_read(struct gyre_loop *loop, struct mate *client, int serv
     assert_int_equal(gyre_dgram_queued(&client->dgram), 0);
 }
 
-static void send_to_a_full_unix_pair_waits_for_room(void)
+/* @client is one of a pair. Returns the other. */
+static int adopt_pair(struct mate *client, struct gyre_loop *loop)
 {
-    struct gyre_loop *loop = test_loop();
     struct gyre_dgram_options options = {.handler = &mate_handler};
-    static struct mate client;
     int pair[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
-    client.loop = loop;
-    assert_int_equal(gyre_dgram_adopt(&client.dgram, loop, pair[0], &options), 0);
-    fill_then_read(loop, &client, pair[1]);
+    client->loop = loop;
+    assert_int_equal(gyre_dgram_adopt(&client->dgram, loop, pair[0], &options), 0);
+    return pair[1];
+}
+
+static void send_to_a_full_unix_pair_waits_for_room(void)
+{
+    struct gyre_loop *loop = test_loop();
+    static struct mate client;
+    const int server = adopt_pair(&client, loop);
+
+    fill(loop, &client);
+    read_all(loop, &client, server);
     mate_close(&client);
-    close(pair[1]);
+    close(server);
+    test_loop_end(loop);
+}
+
+/* What comes is waited for again and again meanwhile, alone and not. */
+static void receive_while_waiting_for_room_forgets_neither(void)
+{
+    struct gyre_loop *loop = test_loop();
+    static struct mate client;
+    const int server = adopt_pair(&client, loop);
+    int sent = 0;
+
+    for (int round = 0; round < 3; round++) {
+        for (; sent % 20 != 19; sent++) {
+            assert_int_equal(send(server, "one", 3, 0), 3);
+            mate_until(&client, sent + 1);
+        }
+        fill(loop, &client);
+        for (int i = 0; i < 21; i++) {
+            const int more = 1 + i % 3;
+
+            for (int k = 0; k < more; k++) {
+                assert_int_equal(send(server, "one", 3, 0), 3);
+            }
+            sent += more;
+            mate_until(&client, sent);
+        }
+        assert_true(gyre_dgram_queued(&client.dgram) > 0);
+        read_all(loop, &client, server);
+    }
+    assert_int_equal(client.datagrams, sent);
+    mate_close(&client);
+    close(server);
     test_loop_end(loop);
 }
 
@@ -201,7 +246,8 @@ static void send_to_a_full_connected_unix_socket_waits_for_room(void)
     struct mate client;
 
     mate_open(&client, loop, (struct gyre_dgram_options){.peer = &there});
-    fill_then_read(loop, &client, server);
+    fill(loop, &client);
+    read_all(loop, &client, server);
     mate_close(&client);
     close(server);
     test_loop_end(loop);
@@ -654,6 +700,7 @@ int main(void)
         TEST_CASE(send_longer_than_the_queue_is_refused_for_good),
         TEST_CASE(send_copies_the_bytes_and_the_address),
         TEST_CASE(send_to_a_full_unix_pair_waits_for_room),
+        TEST_CASE(receive_while_waiting_for_room_forgets_neither),
         TEST_CASE(send_to_a_full_connected_unix_socket_waits_for_room),
         TEST_CASE(send_to_a_full_unconnected_unix_socket_fails_and_the_rest_goes_on),
         TEST_CASE(send_longer_than_any_datagram_is_refused_at_once),
