@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""The tables of docs/performance.md, from the results of a full run.
+
+usage: tables.py RESULTS_JSON [PAGE [--update]]
+
+Prints them. With a page, each of them has to stand there, behind a line `<!-- results: NAME -->`:
+prints the lines that do not, or with --update puts them there.
+"""
+import argparse
+import json
+import math
+import re
+import sys
+
+GROUPS = (
+    ("all", lambda cell: True),
+    ("one connection", lambda cell: cell["connections"] == 1),
+    ("8 and more, up to 4 KiB", lambda cell: cell["connections"] > 1 and cell["size"] <= 4096),
+    ("8 and more, 16 and 64 KiB", lambda cell: cell["connections"] > 1 and cell["size"] > 4096),
+)
+OURS = ("gyre-uring", "gyre-epoll")
+ECHO = ("echo-uring",) + OURS + ("libuv-try", "libuv-write", "libevent", "libev", "asio-epoll",
+                                 "asio-uring")
+LIBRARIES = ECHO[3:]
+SHOWN = ("64x1", "64x8", "64x64", "64x512", "64x4096", "4Kx64", "16Kx64", "64Kx64", "64x64x16",
+         "4Kx64x16")
+
+
+# ---- results ----
+
+class Results:
+    """A results.json, as bench/README.md describes it."""
+
+    def __init__(self, document):
+        self.document = document
+        self.suites = {suite["suite"]: suite for suite in document["suites"]}
+
+    def cells(self, suite):
+        return self.suites[suite]["cells"]
+
+    def cell(self, suite, name):
+        return next(cell for cell in self.cells(suite) if cell["cell"] == name)
+
+    def row(self, suite, name, contender):
+        """None if it has no result."""
+        return next((row for row in self.cell(suite, name)["rows"]
+                     if row["contender"] == contender and row["outcome"] == "ok"), None)
+
+    def figure(self, suite, name, contender, figure):
+        row = self.row(suite, name, contender)
+        figures = row["figures"].get(figure) if row else None
+        return figures["median"] if figures else None
+
+    def ratio(self, suite, name, contender):
+        """To the reference, whose own is 1."""
+        row = self.row(suite, name, contender)
+        return None if row is None else row["ratio"]["median"] if row["ratio"] else 1
+
+
+def mean(values):
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def echo_ratios(results, contender, belongs):
+    return [ratio for ratio in (results.ratio("echo", cell["cell"], contender)
+                                for cell in results.cells("echo") if belongs(cell["parameters"]))
+            if ratio is not None]
+
+
+# ---- text ----
+
+def table(head, rows):
+    yield ("| %s |" % " | ".join(head)).replace("|  |", "| |")
+    yield "|%s" % ("---|" * len(head))
+    for row in rows:
+        yield "| %s |" % " | ".join(row)
+
+
+def ratio_text(value):
+    return "-" if value is None else "%.3f" % value
+
+
+def resolution_text(cell):
+    return "-" if cell["resolution"] is None else "%.1f %%" % (100 * cell["resolution"])
+
+
+def count_text(value):
+    if value is None:
+        return "-"
+    return "{:,.0f}".format(value) if value >= 10 or value == round(value) else "%.3f" % value
+
+
+def span_text(ns):
+    return "-" if ns is None else "%.1f us" % (ns / 1000)
+
+
+def cell_text(name):
+    return name.replace("x", " x ")
+
+
+# ---- tables ----
+
+def environment(results):
+    where = results.document["environment"]
+    peers = ", ".join("%s %s" % item for item in where["peers"].items())
+    yield from table(("", ""), (
+        ("commit", where["commit"]),
+        ("kernel, CPU", "%s, %s, %d CPUs" % (where["kernel"], where["cpu"]["model"],
+                                             where["cpu"]["online"])),
+        ("compiler, flags, liburing", "%s, %s, %s" % (where["compiler"], where["flags"],
+                                                      where["liburing"])),
+        ("libraries", peers)))
+
+
+def messages(results):
+    yield from table(
+        ("cell", "resolution", "echo-epoll, ns") + ECHO,
+        ((cell_text(name), resolution_text(results.cell("echo", name)),
+          "{:,.0f}".format(results.figure("echo", name, "echo-epoll", "server_cpu_ns_per_message")))
+         + tuple(ratio_text(results.ratio("echo", name, contender)) for contender in ECHO)
+         for name in SHOWN))
+
+
+def means(results):
+    def rows():
+        for title, belongs in GROUPS:
+            values = [echo_ratios(results, contender, belongs) for contender in ECHO]
+            yield ("%s (%d)" % (title, max(map(len, values))),) + tuple(
+                "%.3f" % mean(of_one) if of_one else "-" for of_one in values)
+    yield from table(("cells",) + ECHO, rows())
+
+
+def pairs(results, ours, other):
+    """(quotient, cell) of each cell that both have."""
+    for cell in results.cells("echo"):
+        mine, theirs = (results.ratio("echo", cell["cell"], one) for one in (ours, other))
+        if mine is not None and theirs is not None:
+            yield mine / theirs, cell
+
+
+def libraries(results):
+    def entry(ours, other):
+        found = list(pairs(results, ours, other))
+        return "%.3f, %d" % (mean([quotient for quotient, _ in found]),
+                             sum(quotient > 1 for quotient, _ in found))
+    yield from table(("",) + LIBRARIES,
+                     (("gyre on io_uring" if ours == OURS[0] else "gyre on epoll",)
+                      + tuple(entry(ours, other) for other in LIBRARIES) for ours in OURS))
+
+
+def verdicts(results):
+    """Cell by cell, against the resolution; which pairs are behind is named."""
+    def row(ours, others):
+        found = [(quotient, cell, other) for other in others
+                 for quotient, cell in pairs(results, ours, other)]
+        behind = [(quotient, cell["cell"], other) for quotient, cell, other in found
+                  if quotient > 1 + (cell["resolution"] or 0)]
+        ahead = sum(quotient < 1 - (cell["resolution"] or 0) for quotient, cell, _ in found)
+        return (ours, others[0] if len(others) == 1 else "libraries", str(ahead),
+                str(len(found) - ahead - len(behind)), str(len(behind)),
+                ", ".join("%s%s (%.2f)" % (name, "" if len(others) == 1 else " " + other, quotient)
+                          for quotient, name, other in behind) or "-")
+    yield from table(
+        ("", "against", "ahead", "level", "behind", "which are behind"),
+        (row(OURS[0], LIBRARIES), row(OURS[1], LIBRARIES), row(OURS[0], ("echo-uring",)),
+         row(OURS[1], ("echo-epoll",))))
+
+
+def counts(results):
+    kinds = (("system calls", "syscalls"), ("instructions", "instructions"),
+             ("allocations", "allocations"))
+    contenders = ("echo-epoll",) + ECHO
+    yield from table(
+        ("",) + contenders,
+        ((title,) + tuple(count_text(results.figure("counts", "64x64", contender,
+                                                    "%s_per_message" % kind))
+                          for contender in contenders) for title, kind in kinds))
+
+
+def operations(results):
+    lines = (
+        [("%s, %s timers" % (operation, number), "timers", "%s-%s" % (operation, number))
+         for operation, number in (("start", "1M"), ("restart", "1M"), ("stop", "1M"),
+                                   ("expire", "1M"), ("expire", "100K"), ("start", "1K"),
+                                   ("expire", "1K"))]
+        + [("post, %s" % cell["cell"], "post", cell["cell"]) for cell in results.cells("post")]
+        + [("churn, %s" % cell["cell"], "churn", cell["cell"]) for cell in results.cells("churn")]
+        + [("udp, %s" % cell["cell"], "udp", cell["cell"]) for cell in results.cells("udp")])
+    absolute = {"timers": ("libuv", "cpu_ns_per_operation"), "post": ("libuv", None),
+                "churn": ("echo-epoll", "server_cpu_ns_per_connection"),
+                "udp": ("mmsg", "server_cpu_ns_per_message")}
+    others = ("libuv", "libevent", "libev")
+    by_hand = {"post": "eventfd", "churn": "echo-uring", "udp": "mmsg-epoll"}
+
+    def reference(suite, name):
+        contender, figure = absolute[suite]
+        figure = figure or ("ns_per_post" if name == "stream" else "wake_p50_ns")
+        return "{:,.0f} ns".format(results.figure(suite, name, contender, figure))
+
+    def other(suite, name, contender):
+        fastest = "libuv-try" if (suite, contender) == ("churn", "libuv") else contender
+        return ratio_text(results.ratio(suite, name, fastest))
+
+    yield from table(
+        ("", "resolution", "reference", "gyre, io_uring", "gyre, epoll") + others + ("by hand",),
+        ((title, resolution_text(results.cell(suite, name)), reference(suite, name))
+         + tuple(ratio_text(results.ratio(suite, name, ours)) for ours in OURS)
+         + tuple(other(suite, name, contender) for contender in others)
+         + ("%s %s" % (by_hand[suite], ratio_text(results.ratio(suite, name, by_hand[suite])))
+            if suite in by_hand else "-",)
+         for title, suite, name in lines))
+
+
+def latency(results):
+    contenders = ("echo-epoll", "echo-uring", "gyre-uring", "gyre-epoll", "gyre-uring-busy",
+                  "gyre-epoll-busy", "libuv-try", "libev", "asio-epoll")
+    yield from table(
+        ("cell", "resolution") + contenders,
+        ((cell["cell"] if not cell["cell"].isdigit() else cell["cell"] + " %",
+          resolution_text(cell))
+         + tuple(span_text(results.figure("latency", cell["cell"], contender, "latency_p50_ns"))
+                 for contender in contenders)
+         for cell in results.cells("latency")))
+
+
+def bulk(results):
+    def row(suite, cell):
+        reference = results.suites[suite]["reference"]
+        known = {row["contender"]: row["ratio"]["median"] for row in cell["rows"]
+                 if row["outcome"] == "ok" and row["ratio"] and row["contender"] != reference}
+        others = ", ".join("%s %.3f" % item for item in sorted(known.items())
+                           if item[0] not in OURS)
+        return ("%s, %s" % (suite, cell["cell"]), resolution_text(cell), reference) + tuple(
+            "1" if ours == reference else ratio_text(known.get(ours)) for ours in OURS) + (others,)
+
+    yield from table(
+        ("", "resolution", "reference", "gyre, io_uring", "gyre, epoll", "others"),
+        (row(suite, cell) for suite in ("stream", "proxy", "http")
+         for cell in results.cells(suite)))
+
+
+TABLES = (environment, messages, means, libraries, verdicts, counts, operations, latency, bulk)
+
+
+# ---- page ----
+
+def replaced(page, results):
+    """The page with all its tables as the results say."""
+    for make in TABLES:
+        mark = "<!-- results: %s -->\n" % make.__name__
+        if page.count(mark) != 1:
+            sys.exit("the page has %d lines %s" % (page.count(mark), mark.strip()))
+        text = "".join(line + "\n" for line in make(results))
+        page = re.sub(re.escape(mark) + r"\n?(\|.*\n)*", lambda _: mark + "\n" + text, page)
+    return page
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=argparse.FileType("r"))
+    parser.add_argument("page", nargs="?")
+    parser.add_argument("--update", action="store_true")
+    arguments = parser.parse_args()
+    results = Results(json.load(arguments.results))
+    if arguments.page is None:
+        for make in TABLES:
+            print("%s:\n" % make.__name__)
+            print("\n".join(make(results)) + "\n")
+        return
+    with open(arguments.page, encoding="utf-8") as file:
+        page = file.read()
+    wanted = replaced(page, results)
+    if arguments.update:
+        with open(arguments.page, "w", encoding="utf-8") as file:
+            file.write(wanted)
+        return
+    differing = [line for line in wanted.splitlines() if line not in set(page.splitlines())]
+    for line in differing:
+        print("not on the page: %s" % line)
+    sys.exit(bool(differing))
+
+
+main()
