@@ -4,9 +4,10 @@
 usage: tables.py RESULTS_JSON [PAGE [--update]]
 
 Prints them. With a page, each of them has to stand there, behind a line `<!-- results: NAME -->`:
-prints the lines that do not, or with --update puts them there.
+prints where it differs, or with --update puts them there.
 """
 import argparse
+import difflib
 import json
 import math
 import re
@@ -274,10 +275,9 @@ def main():
         with open(arguments.page, "w", encoding="utf-8") as file:
             file.write(wanted)
         return
-    differing = [line for line in wanted.splitlines() if line not in set(page.splitlines())]
-    for line in differing:
-        print("not on the page: %s" % line)
-    sys.exit(bool(differing))
+    sys.stdout.writelines(difflib.unified_diff(page.splitlines(True), wanted.splitlines(True),
+                                               arguments.page, arguments.results.name, n=0))
+    sys.exit(page != wanted)
 
 
 main()

@@ -85,9 +85,10 @@ struct gyre_datagram {
  * struct gyre_dgram_handler - what a socket calls; all but @on_datagram may be NULL.
  * @on_datagram: a datagram arrived.
  * @on_error: something went wrong, and the socket works on, unless it is its waiting for data that
- *     failed: then on_close() follows. @to: the address of the datagram that
- *     was not sent, or that the network refused; NULL when it is not known, as for a receive or an
- *     ICMP error of a connected socket.
+ *     failed: then on_close() follows. (For want of memory only before the first datagram; later the
+ *     socket is read in each turn until there is some.) @to: the address of the datagram that was not
+ *     sent, or that the network refused; NULL when it is not known, as for a receive or an ICMP error
+ *     of a connected socket.
  * @on_drain: after a send was refused with -ENOBUFS: there is room again.
  * @on_close: the last: @dgram is the caller's again and may be freed.
  * Returns: (a type).   Thread: the loop's.   Ownership: must outlive the socket.

@@ -395,6 +395,30 @@ static void busy_socket_makes_few_system_calls(void)
     test_loop_end(loop);
 }
 
+/* As docs/datagrams.md says, and 4 are then enough. */
+static void twelve_datagrams_an_event_make_a_socket_busy(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const int client = plain_open("127.0.0.1", NULL);
+    struct mate server;
+    uint32_t sent = 0;
+
+    open_v4(&server, loop);
+    server.then = mate_in_order;
+    const struct gyre_addr there = mate_addr(&server);
+    for (uint32_t burst = 12; burst != 0; burst = burst > 4 ? 4 : 0) {
+        for (int i = 0; i < 100; i++) {
+            plain_send_numbers(client, &there, sent, burst, 4);
+            sent += burst;
+            mate_until(&server, (int)sent);
+        }
+        assert_int_equal(server.dgram.flooded, 1);
+    }
+    mate_close(&server);
+    close(client);
+    test_loop_end(loop);
+}
+
 /* How a socket waits may depend on how much comes: many at a time, then one by one, and again. */
 static void receive_in_floods_and_singly_loses_nothing_and_never_spins(void)
 {
@@ -1158,6 +1182,7 @@ int main(void)
         TEST_CASE(receive_on_sockets_of_all_kinds_in_turn),
         TEST_CASE(burst_received_and_dropped_add_up),
         TEST_CASE(busy_socket_makes_few_system_calls),
+        TEST_CASE(twelve_datagrams_an_event_make_a_socket_busy),
         TEST_CASE(receive_in_floods_and_singly_loses_nothing_and_never_spins),
         TEST_CASE(flooded_socket_keeps_to_its_share_of_a_turn),
         TEST_CASE(flooded_socket_is_told_of_errors_while_paused),
