@@ -456,6 +456,32 @@ static void listener_closed_while_a_duplicate_lives_does_not_keep_the_loop_awake
     test_loop_end(door.loop);
 }
 
+/* The event comes between the close and its turn, when nobody accepts any more. */
+static void listener_told_of_a_connection_while_it_closes_is_forgotten(void)
+{
+    struct door door;
+    struct trial closing;
+    int clients[2];
+
+    door_open(&door);
+    door_accept(&door, GYRE_MULTISHOT);
+    assert_all_accepted(&door, 1);
+    const int duplicate = fcntl(gyre_fd_number(&door.fd), F_DUPFD_CLOEXEC, 0);
+    clients[0] = test_connect(&door.address);
+    trial_init(&closing, NULL, NULL);
+    assert_int_equal(gyre_op_close(&closing.op, &door.fd, 0), 0);
+    assert_int_equal(trial_end(door.loop, &closing), 0);
+    const uint64_t stale = trial_stats(door.loop).stale;
+    clients[1] = test_connect(&door.address);
+    trial_turns(door.loop, 3);
+    assert_int_equal(trial_stats(door.loop).stale, stale);
+    wire_reset(clients[0]);
+    wire_reset(clients[1]);
+    close(duplicate);
+    door_drop(&door);
+    test_loop_end(door.loop);
+}
+
 static void shut_and_close(struct trial *trial, const struct gyre_result *result)
 {
     struct door *door = trial->context;
@@ -827,6 +853,7 @@ int main(void)
         TEST_CASE(connections_that_nobody_accepts_do_not_keep_the_loop_awake),
         TEST_CASE(poll_of_a_listener_tells_of_changes_only),
         TEST_CASE(listener_closed_while_a_duplicate_lives_does_not_keep_the_loop_awake),
+        TEST_CASE(listener_told_of_a_connection_while_it_closes_is_forgotten),
         TEST_CASE(listener_shut_down_while_a_duplicate_lives_does_not_keep_the_loop_awake),
         TEST_CASE(connections_are_accepted_beside_a_flood_of_events),
         TEST_CASE(accept_connection_reset_in_the_backlog_is_survived),

@@ -502,7 +502,8 @@ static int wake_ops(struct gyre_fd *fd, uint32_t events)
     return woken;
 }
 
-/* Connections wait and nobody accepts them: told of them once, not again and again. */
+/* Connections wait and nobody accepts them: told of them once, not again and again. One that is being
+ * closed is taken out soon, and has to be known for that. */
 static GYRE__RARE void use_edges(struct gyre_fd *fd)
 {
     fd->flags &= (uint16_t)~GYRE__FD_LEVEL;
@@ -556,7 +557,8 @@ static void dispatch_event(struct gyre_loop *loop, const struct epoll_event *eve
 
     if (op != NULL) {
         receive(op);
-    } else if (fd != NULL && !wake_ops(fd, event->events) && (fd->flags & GYRE__FD_LEVEL)) {
+    } else if (fd != NULL && !wake_ops(fd, event->events) && (fd->flags & GYRE__FD_LEVEL) &&
+               fd->state == GYRE__FD_OPEN) {
         use_edges(fd);
     }
     if (!gyre__list_empty(&loop->tries) || !gyre__list_empty(&loop->results)) {
