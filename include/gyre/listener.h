@@ -89,7 +89,7 @@ GYRE_API GYRE_MUST_CHECK int gyre_listen(struct gyre_loop *loop, struct gyre_lis
  * @address: IP or Unix. "[::]" takes IPv4 connections too, unless GYRE_LISTEN_V6ONLY.
  * Returns: 0; -EINVAL; -EADDRINUSE (with a Unix path: the file exists, and, with GYRE_LISTEN_STALE,
  *          is no socket or is listened on); -EADDRNOTAVAIL; -EACCES; -EAFNOSUPPORT; -EMFILE,
- *          -ENFILE, -ENOMEM; GYRE_ETHREAD; GYRE_EFORK; others of bind(2).
+ *          -ENFILE, -ENOMEM; GYRE_ETHREAD; GYRE_EFORK; others of bind(2), getsockopt(2).
  * Thread: loop thread only.   Limits: SO_REUSEADDR is set on IP sockets, so that a server can be
  *          started again at once.
  * Source: bind(2), listen(2), unix(7), ipv6(7) IPV6_V6ONLY.
@@ -103,8 +103,8 @@ GYRE_API GYRE_MUST_CHECK int gyre_listen_addr(struct gyre_loop *loop,
  * gyre_listen_adopt() - as gyre_listen(), on a socket that listens already: inherited, or handed
  *                       over.
  * @number: a listening stream socket, close-on-exec.
- * Returns: 0; -EINVAL (also: it does not listen); -EBADF; -ENOTSOCK; -EPROTOTYPE; -ENOMEM;
- *          GYRE_ETHREAD; GYRE_EFORK. On failure @number stays the caller's.
+ * Returns: 0; -EINVAL (also: it does not listen); -EBADF, -ENOTSOCK, others of getsockopt(2);
+ *          -EPROTOTYPE; -ENOMEM; GYRE_ETHREAD; GYRE_EFORK. On failure @number stays the caller's.
  * Ownership: @number belongs to the listener; a Unix socket's file is left alone.
  * Thread: loop thread only.
  * Source: socket(7) SO_ACCEPTCONN.

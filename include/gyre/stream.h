@@ -151,7 +151,8 @@ GYRE_API GYRE_MUST_CHECK int gyre_stream_connect(struct gyre_stream *stream, str
  * gyre_stream_connect_with() - as gyre_stream_connect(), with a socket that the caller made: bound
  *                              to a source address, or with options of its own.
  * @number: a stream socket, not connected, close-on-exec.
- * Returns: as gyre_stream_connect(), and -EBADF, -ENOTSOCK, -EPROTOTYPE (not a stream). On failure @number stays the caller's.
+ * Returns: as gyre_stream_connect(), and -EBADF, -ENOTSOCK, others of getsockopt(2), -EPROTOTYPE
+ *          (not a stream). On failure @number stays the caller's.
  * Ownership: @number belongs to the stream.   Thread: loop thread only.
  * Source: connect(2), bind(2).
  */
@@ -164,8 +165,8 @@ GYRE_API GYRE_MUST_CHECK int gyre_stream_connect_with(struct gyre_stream *stream
  * gyre_stream_adopt() - open a stream on a connected socket: one of a pair, or inherited.
  * @stream: storage.  @loop: where.  @number: a connected stream socket, close-on-exec.
  * @handler: see there. on_open() is called as for any other.
- * Returns: 0; -EINVAL; -EBADF; -ENOTSOCK; -EPROTOTYPE (not a stream); -ENOMEM; GYRE_ETHREAD;
- *          GYRE_EFORK. On failure @number stays the caller's.
+ * Returns: 0; -EINVAL; -EBADF, -ENOTSOCK, others of getsockopt(2); -EPROTOTYPE (not a stream);
+ *          -ENOMEM; GYRE_ETHREAD; GYRE_EFORK. On failure @number stays the caller's.
  * Ownership: @number belongs to the stream.   Thread: loop thread only.
  * Source: socketpair(2).
  */

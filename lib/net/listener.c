@@ -469,18 +469,10 @@ static int check_listen(const struct gyre_loop *loop, const struct gyre_listener
     return gyre__loop_check(loop);
 }
 
-static int listen_value(int number, int name)
-{
-    int value = 0;
-    socklen_t len = sizeof(value);
-
-    return gyre__sys_getsockopt(number, SOL_SOCKET, name, &value, &len) < 0 ? -errno : value;
-}
-
 static int check_listening(int number)
 {
-    const int type = listen_value(number, SO_TYPE);
-    const int listens = listen_value(number, SO_ACCEPTCONN);
+    const int type = gyre__socket_ask(number, SO_TYPE);
+    const int listens = gyre__socket_ask(number, SO_ACCEPTCONN);
 
     if (type < 0 || listens < 0) {
         return type < 0 ? type : listens;
@@ -501,18 +493,32 @@ static void prepare_listener(struct gyre_listener *listener,
     }
 }
 
+/* What its connections are, which need not be asked for each of them. */
+static int learn_flags(struct gyre_listener *listener, int number)
+{
+    const int protocol = gyre__socket_ask(number, SO_PROTOCOL);
+    const int control = gyre__stream_control(number, listener->options.handler);
+    const int tcp = protocol == IPPROTO_TCP ? GYRE__FD_TCP : 0;
+
+    if (protocol < 0 || control < 0) {
+        return protocol < 0 ? protocol : control;
+    }
+    listener->fd_flags =
+        (uint16_t)(GYRE__FD_TYPED | GYRE__FD_SOCKET | GYRE__FD_STREAM | tcp | control);
+    return 0;
+}
+
 /* The socket listens; everything else follows. On failure it is still open. */
 static int start_listener(struct gyre_listener *listener, struct gyre_loop *loop, int number)
 {
-    const int is_tcp = listen_value(number, SO_PROTOCOL) == IPPROTO_TCP;
-    int rc = gyre__net_of(loop) == NULL ? -ENOMEM : gyre_fd_init(&listener->fd, loop, number);
+    int rc = gyre__net_of(loop) == NULL ? -ENOMEM : learn_flags(listener, number);
 
+    rc = rc < 0 ? rc : gyre_fd_init(&listener->fd, loop, number);
     if (rc < 0) {
         return rc;
     }
-    listener->fd_flags = GYRE__FD_TYPED | GYRE__FD_SOCKET | GYRE__FD_STREAM;
-    listener->fd_flags |= is_tcp ? GYRE__FD_TCP : 0;
-    if (is_tcp && !(listener->options.handler->flags & GYRE_STREAM_NAGLE)) {
+    if ((listener->fd_flags & GYRE__FD_TCP) &&
+        !(listener->options.handler->flags & GYRE_STREAM_NAGLE)) {
         (void)set_flag(number, IPPROTO_TCP, TCP_NODELAY, 1); /* accepted sockets inherit it */
     }
     gyre_op_init(&listener->accept, on_accepted);

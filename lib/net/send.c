@@ -265,13 +265,6 @@ void gyre__flow_drop(struct gyre_stream *stream)
 
 /* ---- descriptors on their way ---- */
 
-int gyre__stream_is_unix(const struct gyre_stream *stream)
-{
-    struct gyre_addr local = {0};
-
-    return gyre_addr_local(stream->fd.number, &local) == 0 && local.any.sa_family == AF_UNIX;
-}
-
 static int duplicate(struct gyre__passed *passed, const int *numbers, size_t count)
 {
     struct cmsghdr *header = (struct cmsghdr *)passed->control;
@@ -817,8 +810,9 @@ int gyre_stream_write_descriptors(struct gyre_stream *stream, const void *data, 
                  ? -EINVAL
                  : check_write(stream, data, len);
 
-    if (rc < 0 || !gyre__stream_is_unix(stream)) {
-        return rc < 0 ? rc : -EOPNOTSUPP;
+    rc = rc < 0 ? rc : gyre__socket_check_unix(stream->fd.number);
+    if (rc < 0) {
+        return rc;
     }
     rc = make_passed(numbers, count, &passed);
     if (rc == 0) {

@@ -504,6 +504,29 @@ int gyre_stream_resume(struct gyre_stream *stream)
 
 /* ---- opening ---- */
 
+int gyre__socket_ask(int number, int option)
+{
+    int value = 0;
+    socklen_t len = sizeof(value);
+
+    return gyre__sys_getsockopt(number, SOL_SOCKET, option, &value, &len) < 0 ? -errno : value;
+}
+
+int gyre__socket_check_unix(int number)
+{
+    const int family = gyre__socket_ask(number, SO_DOMAIN);
+
+    return family < 0 ? family : family == AF_UNIX ? 0 : -EOPNOTSUPP;
+}
+
+int gyre__stream_control(int number, const struct gyre_stream_handler *handler)
+{
+    const int wanted = (handler->flags & GYRE_STREAM_DESCRIPTORS) != 0;
+    const int rc = wanted ? gyre__socket_check_unix(number) : -EOPNOTSUPP;
+
+    return rc == 0 ? (int)GYRE__FD_CONTROL : rc == -EOPNOTSUPP ? 0 : rc;
+}
+
 /* All but the descriptor. */
 static void begin_stream(struct gyre_stream *stream, const struct gyre_stream_handler *handler)
 {
@@ -516,22 +539,18 @@ static void begin_stream(struct gyre_stream *stream, const struct gyre_stream_ha
     stream->flags = 0;
     stream->error = 0;
     stream->state = GYRE__STREAM_NONE;
-    if ((handler->flags & GYRE_STREAM_DESCRIPTORS) && gyre__stream_is_unix(stream)) {
-        stream->fd.flags |= GYRE__FD_CONTROL;
-    }
     gyre_loop_ref(stream->fd.loop); /* also while none of its operations is active */
 }
 
 int gyre__stream_init(struct gyre_stream *stream, struct gyre_loop *loop, int number,
                       const struct gyre_stream_handler *handler)
 {
-    int rc;
+    const int control = gyre__stream_control(number, handler);
+    int rc = gyre__net_of(loop) == NULL ? -ENOMEM : control < 0 ? control : 0;
 
-    if (gyre__net_of(loop) == NULL) {
-        return -ENOMEM;
-    }
-    rc = gyre_fd_init(&stream->fd, loop, number);
+    rc = rc < 0 ? rc : gyre_fd_init(&stream->fd, loop, number);
     if (rc == 0) {
+        stream->fd.flags |= (uint16_t)control;
         begin_stream(stream, handler);
         note_opened(stream);
     }
@@ -643,13 +662,9 @@ static int start_connect(struct gyre_stream *stream, const struct gyre_addr *to)
 
 static int check_socket(int number)
 {
-    int type = 0;
-    socklen_t len = sizeof(type);
+    const int type = gyre__socket_ask(number, SO_TYPE);
 
-    if (gyre__sys_getsockopt(number, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
-        return -errno;
-    }
-    return type == SOCK_STREAM ? 0 : -EPROTOTYPE;
+    return type < 0 ? type : type == SOCK_STREAM ? 0 : -EPROTOTYPE;
 }
 
 static int check_open(const struct gyre_stream *stream, struct gyre_loop *loop,
@@ -960,13 +975,15 @@ int gyre_stream_peer_credentials(const struct gyre_stream *stream, struct ucred 
 {
     const int number = gyre_stream_number(stream);
     socklen_t len = sizeof(*out_credentials);
+    int rc = number;
 
     if (out_credentials == NULL) {
         return -EINVAL;
     }
-    if (number < 0 || !gyre__stream_is_unix(stream)) {
-        return number < 0 ? number : -EOPNOTSUPP; /* other sockets say process 0, not an error */
-    }
-    return gyre__sys_getsockopt(number, SOL_SOCKET, SO_PEERCRED, out_credentials, &len) < 0 ? -errno
-                                                                                            : 0;
+    rc = rc < 0 ? rc
+                : gyre__socket_check_unix(number); /* other sockets say process 0, not an error */
+    return rc < 0 ? rc
+           : gyre__sys_getsockopt(number, SOL_SOCKET, SO_PEERCRED, out_credentials, &len) < 0
+               ? -errno
+               : 0;
 }

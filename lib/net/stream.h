@@ -126,9 +126,6 @@ static inline void gyre__stream_be_active(struct gyre_stream *stream)
 /* The stream's, taken from the loop's if it has none; NULL: no memory. */
 struct gyre__flow *gyre__flow_of(struct gyre_stream *stream);
 
-/* Descriptors can be passed over it. */
-int gyre__stream_is_unix(const struct gyre_stream *stream);
-
 /* Give it back when nothing needs it. */
 void gyre__flow_settle(struct gyre_stream *stream);
 
@@ -186,6 +183,16 @@ static inline int gyre__stream_has_loan(const struct gyre_stream *stream)
 }
 
 /* ---- stream.c ---- */
+
+/* An option of SOL_SOCKET, or an error. */
+int gyre__socket_ask(int number, int option);
+
+/* 0 for a Unix socket, over which descriptors can be passed; -EOPNOTSUPP; or an error. */
+int gyre__socket_check_unix(int number);
+
+/* GYRE__FD_CONTROL for a socket on which descriptors are wanted and can come, 0 for others, or an
+ * error. */
+int gyre__stream_control(int number, const struct gyre_stream_handler *handler);
 
 /* Make storage a stream on a socket that is a stream socket. Returns 0 or an error. */
 int gyre__stream_init(struct gyre_stream *stream, struct gyre_loop *loop, int number,

@@ -472,6 +472,71 @@ static void socket_whose_flood_ebbs_without_memory_for_a_poll_stays_busy(void)
     poll_again_without_memory(63 + 100); /* the flood, and then one by one */
 }
 
+static int refuse_to_wait(enum faults_call call, uint64_t place)
+{
+    (void)place;
+    return call == FAULTS_REQUEST_poll ? ENOMEM : 0;
+}
+
+/* It asked to be told of room in each turn, for ever. */
+static void full_socket_without_memory_to_wait_for_room_gives_up(void)
+{
+    static const struct gyre_dgram_handler handler = {.on_datagram = on_datagram,
+                                                      .on_error = on_refused};
+    const struct gyre_dgram_options options = {.handler = &handler};
+    struct gyre_loop *loop = test_loop();
+    struct gyre_dgram dgram;
+    int pair[2];
+
+    only_on_uring(); /* epoll needs no memory: the socket is registered */
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+    assert_int_equal(gyre_dgram_adopt(&dgram, loop, pair[0], &options), 0);
+    trial_turns(loop, 2);
+    refused = 0;
+    faults_explore(refuse_to_wait);
+    while (refused < 3) { /* nobody reads: the socket takes so many, and no more */
+        assert_int_equal(gyre_dgram_send(&dgram, NULL, "x", 1), 0);
+        trial_turns(loop, 1);
+    }
+    test_turns_until_count(loop, &refused, 3 + (int)gyre_dgram_queued(&dgram));
+    faults_explore(NULL);
+    assert_int_equal(refused_last, -ENOMEM);
+    close(pair[1]);
+    gyre_dgram_close(&dgram);
+    assert_int_equal(gyre_loop_run(loop, GYRE_RUN_DEFAULT), 0);
+    test_loop_end(loop);
+}
+
+/* ---- descriptors ---- */
+
+/* It was taken to be no Unix socket, and its peer's descriptors were dropped in silence. */
+static void socket_that_cannot_be_asked_for_its_family_is_refused(void)
+{
+    static const struct gyre_stream_handler handler = {.flags = GYRE_STREAM_DESCRIPTORS};
+    const struct gyre_listener_options options = {.handler = &handler};
+    struct gyre_loop *loop = test_loop();
+    struct gyre_addr address;
+    struct gyre_listener listener;
+    struct gyre_stream stream;
+    int pair[2];
+
+    test_unix_pair(pair);
+    assert_int_equal(gyre_addr_parse("unix:@", &address), 0);
+    for (unsigned kth = 1; kth <= 2; kth++) { /* its type, its family */
+        faults_strike(FAULTS_CALL_getsockopt, ENOBUFS, kth);
+        assert_int_equal(gyre_stream_adopt(&stream, loop, pair[0], &handler), -ENOBUFS);
+        assert_true(faults_strike_done());
+    }
+    for (unsigned kth = 1; kth <= 2; kth++) { /* its protocol, its family */
+        faults_strike(FAULTS_CALL_getsockopt, ENOBUFS, kth);
+        assert_int_equal(gyre_listen_addr(loop, &listener, &address, &options), -ENOBUFS);
+        assert_true(faults_strike_done());
+    }
+    close(pair[0]);
+    close(pair[1]);
+    test_loop_end(loop);
+}
+
 /* ---- what GYRE_FAULTS may say ---- */
 
 static void faults_text_with_a_mistake_is_refused(void)
@@ -515,6 +580,8 @@ int main(void)
         TEST_CASE(queued_error_that_cannot_be_read_is_told_and_read_again),
         TEST_CASE(flooded_socket_without_memory_for_a_poll_stays_busy),
         TEST_CASE(socket_whose_flood_ebbs_without_memory_for_a_poll_stays_busy),
+        TEST_CASE(full_socket_without_memory_to_wait_for_room_gives_up),
+        TEST_CASE(socket_that_cannot_be_asked_for_its_family_is_refused),
         TEST_CASE(faults_text_with_a_mistake_is_refused),
     };
 

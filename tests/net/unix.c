@@ -566,6 +566,42 @@ static void descriptors_not_taken_are_closed(void)
     }
 }
 
+static int accepted_came;
+
+static void close_them(struct gyre_stream *stream, size_t count)
+{
+    int numbers[GYRE_DESCRIPTORS_MAX];
+
+    assert_int_equal(gyre_stream_take_descriptors(stream, numbers, count), count);
+    for (size_t i = 0; i < count; i++) {
+        close(numbers[i]);
+    }
+    accepted_came += (int)count;
+}
+
+static void descriptors_come_over_accepted_streams(void)
+{
+    struct place place;
+    struct host host;
+
+    accepted_came = 0;
+    place_make(&place);
+    host_prepare(&host, 2);
+    host.handler.flags = GYRE_STREAM_DESCRIPTORS;
+    host.handler.on_descriptors = close_them;
+    host_listen(&host, place.text);
+    for (int i = 0; i < 2; i++) {
+        const int client = host_dial(&host);
+
+        send_descriptors(client, 10, 0, 3);
+        test_turns_until_count(host.loop, &accepted_came, 3 * (i + 1));
+        talk_until_received(host.loop, &host.talks[i], 10);
+        close(client);
+    }
+    host_end(&host);
+    place_remove(&place);
+}
+
 /* Without the flag, or without the callback, the kernel or the library drops them. */
 static void descriptors_nobody_wants_leave_nothing(void)
 {
@@ -683,6 +719,7 @@ int main(void)
         TEST_CASE(descriptors_that_cannot_be_sent_are_refused),
         TEST_CASE(descriptors_come_before_their_bytes),
         TEST_CASE(descriptors_not_taken_are_closed),
+        TEST_CASE(descriptors_come_over_accepted_streams),
         TEST_CASE(descriptors_nobody_wants_leave_nothing),
         TEST_CASE(descriptors_wait_while_paused),
         TEST_CASE(stream_reset_in_on_descriptors_leaves_nothing),
