@@ -50,6 +50,7 @@ enum gyre__fd_state { GYRE__FD_NONE = 0, GYRE__FD_OPEN = 0x51, GYRE__FD_CLOSING,
 /* epoll: registered for input only, since no operation had to wait for room yet. */
 #define GYRE__FD_NO_ROOM_EVENTS (1u << 9)
 #define GYRE__FD_LEVEL          (1u << 10) /* epoll: registered level-triggered, to accept */
+#define GYRE__FD_LISTENS        (1u << 11) /* epoll: an accept has waited on it */
 
 /* gyre_fd.armed: directions that an operation has, and: */
 #define GYRE__FD_HOLDS (1u << 2) /* an operation is HELD until less is retained */

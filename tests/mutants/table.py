@@ -317,7 +317,7 @@ EPOLL = [
         "ended-listener-told-for-ever",
         "a listener whose file a duplicate keeps stays in the epoll set: the loop spins",
         "close_resume",
-        "if (op->fd->flags & GYRE__FD_LEVEL) {",
+        "if (op->fd->flags & GYRE__FD_LISTENS) {",
         "if (0) {",
         "ops-accept-epoll net-listener-epoll"),
     mutant(

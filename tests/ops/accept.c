@@ -456,8 +456,9 @@ static void listener_closed_while_a_duplicate_lives_does_not_keep_the_loop_awake
     test_loop_end(door.loop);
 }
 
-/* The event comes between the close and its turn, when nobody accepts any more. */
-static void listener_told_of_a_connection_while_it_closes_is_forgotten(void)
+/* Nobody accepts any more when the first connection comes: of that one the loop is told once. It came
+ * between a close and its turn, or before. */
+static void told_of_a_connection_and_closed(int before)
 {
     struct door door;
     struct trial closing;
@@ -467,7 +468,12 @@ static void listener_told_of_a_connection_while_it_closes_is_forgotten(void)
     door_accept(&door, GYRE_MULTISHOT);
     assert_all_accepted(&door, 1);
     const int duplicate = fcntl(gyre_fd_number(&door.fd), F_DUPFD_CLOEXEC, 0);
+    if (before) {
+        assert_int_equal(gyre_op_cancel(&door.accepting.op), 0);
+        assert_int_equal(trial_end(door.loop, &door.accepting), -ECANCELED);
+    }
     clients[0] = test_connect(&door.address);
+    trial_turns(door.loop, before ? 3 : 0);
     trial_init(&closing, NULL, NULL);
     assert_int_equal(gyre_op_close(&closing.op, &door.fd, 0), 0);
     assert_int_equal(trial_end(door.loop, &closing), 0);
@@ -480,6 +486,16 @@ static void listener_told_of_a_connection_while_it_closes_is_forgotten(void)
     close(duplicate);
     door_drop(&door);
     test_loop_end(door.loop);
+}
+
+static void listener_told_of_a_connection_while_it_closes_is_forgotten(void)
+{
+    told_of_a_connection_and_closed(0);
+}
+
+static void listener_told_of_a_connection_while_paused_is_forgotten(void)
+{
+    told_of_a_connection_and_closed(1);
 }
 
 static void shut_and_close(struct trial *trial, const struct gyre_result *result)
@@ -854,6 +870,7 @@ int main(void)
         TEST_CASE(poll_of_a_listener_tells_of_changes_only),
         TEST_CASE(listener_closed_while_a_duplicate_lives_does_not_keep_the_loop_awake),
         TEST_CASE(listener_told_of_a_connection_while_it_closes_is_forgotten),
+        TEST_CASE(listener_told_of_a_connection_while_paused_is_forgotten),
         TEST_CASE(listener_shut_down_while_a_duplicate_lives_does_not_keep_the_loop_awake),
         TEST_CASE(connections_are_accepted_beside_a_flood_of_events),
         TEST_CASE(accept_connection_reset_in_the_backlog_is_survived),

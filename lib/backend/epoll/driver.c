@@ -163,7 +163,7 @@ static void await_first_edge(struct gyre_op *op)
     if (waits_for_room(op)) {
         op->fd->flags &= (uint16_t)~GYRE__FD_NO_ROOM_EVENTS;
     } else if (op->kind == GYRE_OP_ACCEPT) {
-        op->fd->flags |= GYRE__FD_LEVEL;
+        op->fd->flags |= GYRE__FD_LEVEL | GYRE__FD_LISTENS;
     }
     /* What holds by now, a change of the registration tells. */
     rc = before & GYRE__FD_REGISTERED ? control(op->fd, EPOLL_CTL_MOD) : register_fd(op->fd);
@@ -370,8 +370,8 @@ static GYRE__INLINE void receive(struct gyre_op *op)
 
 static void close_resume(struct gyre_op *op)
 {
-    if (op->fd->flags & GYRE__FD_LEVEL) {
-        epoll_forget(op->fd); /* a duplicate would keep it, to be told of for ever */
+    if (op->fd->flags & GYRE__FD_LISTENS) {
+        epoll_forget(op->fd); /* a duplicate would keep it, to be told of each connection */
     }
     op->fd->flags &= (uint16_t)~GYRE__FD_REGISTERED; /* events still queued for it find nobody */
     op->loop->stats.syscalls++;
@@ -502,8 +502,7 @@ static int wake_ops(struct gyre_fd *fd, uint32_t events)
     return woken;
 }
 
-/* Connections wait and nobody accepts them: told of them once, not again and again. One that is being
- * closed is taken out soon, and has to be known for that. */
+/* Connections wait and nobody accepts them: told of them once, not again and again. */
 static GYRE__RARE void use_edges(struct gyre_fd *fd)
 {
     fd->flags &= (uint16_t)~GYRE__FD_LEVEL;
@@ -557,8 +556,7 @@ static void dispatch_event(struct gyre_loop *loop, const struct epoll_event *eve
 
     if (op != NULL) {
         receive(op);
-    } else if (fd != NULL && !wake_ops(fd, event->events) && (fd->flags & GYRE__FD_LEVEL) &&
-               fd->state == GYRE__FD_OPEN) {
+    } else if (fd != NULL && !wake_ops(fd, event->events) && (fd->flags & GYRE__FD_LEVEL)) {
         use_edges(fd);
     }
     if (!gyre__list_empty(&loop->tries) || !gyre__list_empty(&loop->results)) {
