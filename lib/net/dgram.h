@@ -20,8 +20,9 @@ enum gyre__dgram_state {
 /* gyre_dgram.room: in the send buffer. A datagram that was sent makes it unknown. */
 enum gyre__dgram_room {
     GYRE__DGRAM_ROOM_UNKNOWN = 0,
-    GYRE__DGRAM_ROOM_TOLD, /* an event said so */
-    GYRE__DGRAM_ROOM_SURE, /* and poll(2), just now */
+    GYRE__DGRAM_ROOM_UNTOLD, /* nothing could be asked to say so */
+    GYRE__DGRAM_ROOM_TOLD,   /* an event said so */
+    GYRE__DGRAM_ROOM_SURE,   /* and poll(2), just now */
 };
 
 /* gyre_dgram.busy */

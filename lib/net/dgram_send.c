@@ -485,12 +485,10 @@ void gyre__dgram_on_room(struct gyre_op *op, const struct gyre_result *result)
     if (result->res > 0 && (result->res & POLLERR)) {
         gyre__dgram_take_errors(dgram); /* or the next poll would end at once again */
     }
-    if (result->res < 0 && dgram->room != GYRE__DGRAM_ROOM_UNKNOWN) {
-        dgram->room = GYRE__DGRAM_ROOM_UNKNOWN;
+    if (result->res < 0 && dgram->room == GYRE__DGRAM_ROOM_UNTOLD) {
         dgram_fail_first(dgram, result->res); /* or it would be asked for ever */
-    } else {
-        dgram->room = GYRE__DGRAM_ROOM_TOLD;
     }
+    dgram->room = result->res < 0 ? GYRE__DGRAM_ROOM_UNTOLD : GYRE__DGRAM_ROOM_TOLD;
     gyre__dgram_flush(dgram);
 }
 
