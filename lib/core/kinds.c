@@ -30,21 +30,26 @@
         rc_ >= 0 ? (int)rc_ : errno == EAGAIN ? GYRE__NOT_YET : -errno; \
     })
 
-/* For what has no MSG_DONTWAIT: the descriptor itself must not block. */
-static void make_nonblocking(struct gyre_fd *fd)
+static GYRE__RARE int set_nonblocking(struct gyre_fd *fd)
 {
-    int flags;
+    int rc = gyre__sys_fcntl(fd->number, F_GETFL, 0);
 
-    if (fd->flags & GYRE__FD_NONBLOCK) {
-        return;
-    }
-    flags = gyre__sys_fcntl(fd->number, F_GETFL, 0);
-    if (flags >= 0 && !(flags & O_NONBLOCK)) {
-        gyre__sys_fcntl(fd->number, F_SETFL, flags | O_NONBLOCK);
+    fd->loop->stats.syscalls++;
+    if (rc >= 0 && !(rc & O_NONBLOCK)) {
+        rc = gyre__sys_fcntl(fd->number, F_SETFL, rc | O_NONBLOCK);
         fd->loop->stats.syscalls++;
     }
-    fd->loop->stats.syscalls++;
+    if (rc < 0) {
+        return -errno;
+    }
     fd->flags |= GYRE__FD_NONBLOCK;
+    return 0;
+}
+
+/* For what has no MSG_DONTWAIT: the descriptor itself must not block. Returns 0 or an error. */
+static inline int make_nonblocking(struct gyre_fd *fd)
+{
+    return fd->flags & GYRE__FD_NONBLOCK ? 0 : set_nonblocking(fd);
 }
 
 /* ---- poll ---- */
@@ -87,8 +92,9 @@ static void accept_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 
 static int accept_attempt(struct gyre_op *op)
 {
-    make_nonblocking(op->fd);
-    return ATTEMPT(gyre__sys_accept4(op->fd->number, NULL, NULL, SOCK_CLOEXEC));
+    const int rc = make_nonblocking(op->fd);
+
+    return rc < 0 ? rc : ATTEMPT(gyre__sys_accept4(op->fd->number, NULL, NULL, SOCK_CLOEXEC));
 }
 
 /* ---- connect ---- */
@@ -112,9 +118,11 @@ static int connect_attempt(struct gyre_op *op)
 {
     const struct gyre_connect_op *connect_op = gyre__connect_op(op);
     const struct sockaddr *address = (const struct sockaddr *)&connect_op->address;
-    int rc;
+    int rc = make_nonblocking(op->fd);
 
-    make_nonblocking(op->fd);
+    if (rc < 0) {
+        return rc;
+    }
     rc = gyre__sys_connect(op->fd->number, address, connect_op->address_len);
     if (rc < 0 && errno == ECONNABORTED && !op->done) {
         rc = gyre__sys_connect(op->fd->number, address, connect_op->address_len);
@@ -267,10 +275,10 @@ static void read_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 static int read_attempt(struct gyre_op *op)
 {
     const struct iovec one = {.iov_base = op->arg.io.data, .iov_len = op->len};
+    const off_t offset = (off_t)op->arg.io.offset; /* -1 makes it readv(2), for what has none */
+    const int rc = make_nonblocking(op->fd);
 
-    make_nonblocking(op->fd);
-    /* preadv2 with offset -1 is readv(2): one call for files and streams alike. */
-    return ATTEMPT(gyre__sys_preadv2(op->fd->number, &one, 1, (off_t)op->arg.io.offset, 0));
+    return rc < 0 ? rc : ATTEMPT(gyre__sys_preadv2(op->fd->number, &one, 1, offset, 0));
 }
 
 static void write_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
@@ -286,9 +294,10 @@ static int write_attempt(struct gyre_op *op)
 {
     const struct iovec one = {.iov_base = op->arg.io.data + op->done,
                               .iov_len = op->len - op->done};
+    const off_t offset = (off_t)offset_now(op);
+    const int rc = make_nonblocking(op->fd);
 
-    make_nonblocking(op->fd);
-    return ATTEMPT(gyre__sys_pwritev2(op->fd->number, &one, 1, (off_t)offset_now(op), 0));
+    return rc < 0 ? rc : ATTEMPT(gyre__sys_pwritev2(op->fd->number, &one, 1, offset, 0));
 }
 
 /* ---- close ---- */

@@ -61,7 +61,7 @@ static const struct call calls[FAULTS_CALLS] = {
     CALL(preadv2, ERRNO, {EINTR, EIO}),
     CALL(pwritev2, ERRNO, {EINTR, ENOSPC}),
     CALL(close, ERRNO, {0}),
-    CALL(fcntl, ERRNO, {EMFILE}), /* F_DUPFD only */
+    CALL(fcntl, ERRNO, {EMFILE}), /* F_DUPFD; F_SETFL with EACCES */
     CALL(ioctl, ERRNO, {EINVAL}),
     CALL(poll, ERRNO, {EINTR, ENOMEM}),
     CALL(eventfd, ERRNO, {EMFILE}),
@@ -600,13 +600,20 @@ static int faulty_setsockopt(int number, int level, int name, const void *value,
     return counted_setsockopt(number, level, name, value, len);
 }
 
-/* Only one of its uses can fail: to get another descriptor. */
+/* Two of its uses can fail: to get another descriptor, and to change a flag, if a security module
+ * does not let it. */
 static int faulty_fcntl(int number, int what, int argument)
 {
-    if (what != F_DUPFD_CLOEXEC) {
+    int rc;
+
+    if (what != F_DUPFD_CLOEXEC && what != F_SETFL) {
         return below->fcntl(number, what, argument);
     }
-    return counted_fcntl(number, what, argument);
+    rc = counted_fcntl(number, what, argument);
+    if (rc < 0 && what == F_SETFL) {
+        errno = EACCES;
+    }
+    return rc;
 }
 
 static void *faulty_mmap(void *address, size_t len, int protection, int flags, int number,
