@@ -27,7 +27,7 @@ struct gyre_loop;
 /**
  * struct gyre_listener_options - how to listen. Zero means the default, for every field but
  * @handler.
- * @handler: of the streams; must outlive them.
+ * @handler: of the streams; must outlive them. Its flags are read when the listener starts.
  * @ext_size: bytes of the application's own with each stream (gyre_stream_ext()); at most 64 KiB.
  * @on_close: the listener has ended, and so has its last stream; its memory is the caller's again.
  *     @error: 0, or what ended it.

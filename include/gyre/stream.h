@@ -138,7 +138,7 @@ struct gyre_stream {
  * gyre_stream_connect() - open a stream to an address.
  * @stream: storage.  @loop: where.  @to: an IP or Unix address.  @handler: see there.
  * Returns: 0, and on_open() or on_close() will tell; -EINVAL; -EAFNOSUPPORT; -EMFILE, -ENFILE,
- *          -ENOMEM, GYRE_ETHREAD, GYRE_EFORK.
+ *          -ENOMEM, GYRE_ETHREAD, GYRE_EFORK; others of socket(2), getsockopt(2).
  * Thread: loop thread only.   Limits: connect_timeout_ns. What is written before on_open() leaves
  *          after it.
  * Source: connect(2).
@@ -226,7 +226,8 @@ GYRE_API GYRE_MUST_CHECK int gyre_stream_forward(struct gyre_stream *stream,
  * gyre_stream_write_descriptors() - queue bytes to send, copied, and descriptors with them.
  * @stream: of a Unix socket.  @data, @len: at least 1 byte, with whose first the descriptors go.
  * @numbers, @count: 1..GYRE_DESCRIPTORS_MAX descriptors; duplicated, so they may be closed at once.
- * Returns: as gyre_stream_write(), and -EOPNOTSUPP (not a Unix socket), -EBADF, -EMFILE.
+ * Returns: as gyre_stream_write(), and -EOPNOTSUPP (not a Unix socket), -EBADF, -EMFILE, others of
+ *          getsockopt(2).
  * Thread: loop thread only.   Limits: the peer may refuse (-ETOOMANYREFS ends the stream).
  * Source: unix(7) SCM_RIGHTS.
  */
@@ -414,8 +415,8 @@ GYRE_API struct gyre_stream *gyre_stream_of_ext(void *ext);
 /**
  * gyre_stream_peer_credentials() - who is at the other end of a Unix socket.
  * @stream: opened.  @out_credentials: process, user and group when it connected or listened.
- * Returns: 0; -EINVAL; -EBADF; -EOPNOTSUPP (not a Unix socket).   Limits: struct ucred needs
- *          _GNU_SOURCE, defined before the first include.
+ * Returns: 0; -EINVAL; -EBADF; -EOPNOTSUPP (not a Unix socket); others of getsockopt(2).
+ * Limits: struct ucred needs _GNU_SOURCE, defined before the first include.
  * Thread: loop thread only.
  * Source: unix(7) SO_PEERCRED.
  */

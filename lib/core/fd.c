@@ -125,20 +125,26 @@ static int ask(struct gyre_fd *fd, int option)
     socklen_t len = sizeof(value);
 
     fd->loop->stats.syscalls++;
-    return gyre__sys_getsockopt(fd->number, SOL_SOCKET, option, &value, &len) == 0 ? value : -1;
+    return gyre__sys_getsockopt(fd->number, SOL_SOCKET, option, &value, &len) == 0 ? value : -errno;
 }
 
 /* For most descriptors one question is enough: they are TCP. */
-void gyre__fd_learn_type(struct gyre_fd *fd)
+int gyre__fd_learn_type(struct gyre_fd *fd)
 {
     const int protocol = ask(fd, SO_PROTOCOL);
+    const int is_socket = protocol != -ENOTSOCK && protocol != -EBADF;
+    const int type = protocol == IPPROTO_TCP ? SOCK_STREAM
+                     : protocol < 0          ? protocol
+                                             : ask(fd, SO_TYPE);
 
-    fd->flags |= GYRE__FD_TYPED;
-    if (protocol == IPPROTO_TCP) {
-        fd->flags |= GYRE__FD_SOCKET | GYRE__FD_STREAM | GYRE__FD_TCP;
-    } else if (protocol >= 0) {
-        fd->flags |= GYRE__FD_SOCKET | (ask(fd, SO_TYPE) == SOCK_STREAM ? GYRE__FD_STREAM : 0);
+    if (is_socket && type < 0) {
+        return type;
     }
+    fd->flags |= GYRE__FD_TYPED;
+    fd->flags |= is_socket ? GYRE__FD_SOCKET : 0;
+    fd->flags |= type == SOCK_STREAM ? GYRE__FD_STREAM : 0;
+    fd->flags |= protocol == IPPROTO_TCP ? GYRE__FD_TCP : 0;
+    return 0;
 }
 
 /* At the place of urgent data TCP says EAGAIN also because a signal is pending, whatever is behind

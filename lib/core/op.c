@@ -48,21 +48,37 @@ const uint8_t gyre__op_may_follow[GYRE__OP_STATE_COUNT] = {
 
 /* ---- begin ---- */
 
+/* Whether it can be received on. */
+static inline int check_receive(struct gyre_fd *fd, enum gyre_op_kind kind)
+{
+    const int rc = gyre__fd_know_type(fd);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (!(fd->flags & GYRE__FD_SOCKET)) {
+        return -ENOTSOCK; /* to wait until it is readable could take for ever */
+    }
+    return kind == GYRE_OP_RECV_LEASE && !(fd->flags & GYRE__FD_STREAM)
+               ? -EPROTOTYPE /* a short receive would be taken for an empty socket */
+               : 0;
+}
+
 /* Its turn has come: the driver's from now on. @kind is the operation's, which the compiler may
  * know. */
 static inline void arm_kind(struct gyre_op *op, enum gyre_op_kind kind)
 {
     const uint8_t direction = gyre__kinds[kind].direction;
+    int rc;
 
     if (direction != GYRE__DIR_NONE) {
         op->fd->armed |= direction;
         op->flags |= GYRE__OP_TURN;
     }
     gyre__op_set_state(op, GYRE__OP_ARMED);
-    if (gyre__kind_receives(kind) && !gyre__fd_is(op->fd, GYRE__FD_SOCKET)) {
-        gyre__op_ready(op, -ENOTSOCK); /* to wait until it is readable could take for ever */
-    } else if (kind == GYRE_OP_RECV_LEASE && !gyre__fd_is(op->fd, GYRE__FD_STREAM)) {
-        gyre__op_ready(op, -EPROTOTYPE); /* a short receive would be taken for an empty socket */
+    rc = gyre__kind_receives(kind) ? check_receive(op->fd, kind) : 0;
+    if (rc < 0) {
+        gyre__op_ready(op, rc);
     } else {
         op->loop->backend->arm(op);
     }

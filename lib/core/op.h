@@ -250,15 +250,20 @@ static inline void gyre__fd_note_received(struct gyre_fd *fd, size_t room, size_
     }
 }
 
-/* Ask the kernel what kind of descriptor it is. */
-GYRE__RARE void gyre__fd_learn_type(struct gyre_fd *fd);
+/* Ask the kernel what kind of descriptor it is. Returns 0 or an error, and asks again then. */
+GYRE__RARE int gyre__fd_learn_type(struct gyre_fd *fd);
 
-/* What kind of descriptor it is: GYRE__FD_SOCKET, GYRE__FD_STREAM or GYRE__FD_TCP. Asked once. */
+/* The same, of one of which it may be known. */
+static inline int gyre__fd_know_type(struct gyre_fd *fd)
+{
+    return fd->flags & GYRE__FD_TYPED ? 0 : gyre__fd_learn_type(fd);
+}
+
+/* What kind of descriptor it is: GYRE__FD_SOCKET, GYRE__FD_STREAM or GYRE__FD_TCP. 0 also if it
+ * cannot be known. */
 static inline int gyre__fd_is(struct gyre_fd *fd, uint8_t what)
 {
-    if (!(fd->flags & GYRE__FD_TYPED)) {
-        gyre__fd_learn_type(fd);
-    }
+    (void)gyre__fd_know_type(fd);
     return (fd->flags & what) != 0;
 }
 

@@ -537,6 +537,113 @@ static void socket_that_cannot_be_asked_for_its_family_is_refused(void)
     test_loop_end(loop);
 }
 
+/* ---- errors taken for answers ---- */
+
+static int refuse_options(enum faults_call call, uint64_t place)
+{
+    (void)place;
+    return call == FAULTS_CALL_getsockopt ? ENOBUFS : 0;
+}
+
+static int accepted_number;
+
+static void keep_number(struct trial *trial, const struct gyre_result *result)
+{
+    (void)trial;
+    accepted_number = result->res >= 0 ? result->res : accepted_number;
+}
+
+/* A08, and the question failed: it was nobody's, and stayed open. */
+static void connection_of_which_nothing_can_be_asked_is_delivered(void)
+{
+    struct sockaddr_in address;
+    struct gyre_loop *loop;
+    struct trial trial;
+    struct gyre_fd fd;
+    char why[128];
+
+    only_on_uring();
+    loop = test_loop();
+    accepted_number = -1;
+    trial_attach(loop, &fd, test_listener(&address));
+    trial_init(&trial, keep_number, NULL);
+    assert_int_equal(faults_parse("multishot.end=1", why, sizeof(why)), 0);
+    assert_int_equal(gyre_op_accept(&trial.op, &fd, GYRE_MULTISHOT), 0);
+    trial_turns(loop, 2);
+    faults_explore(refuse_options);
+    const int client = test_connect(&address);
+    while (accepted_number < 0) {
+        assert_int_equal(gyre_loop_run(loop, GYRE_RUN_ONCE), 1);
+    }
+    faults_explore(NULL);
+    assert_int_equal(faults_parse(NULL, why, sizeof(why)), 0);
+    close(accepted_number);
+    close(client);
+    gyre_op_cancel(&trial.op);
+    assert_int_equal(trial_end(loop, &trial), -ECANCELED);
+    trial_close(loop, &fd);
+    test_loop_end(loop);
+}
+
+/* epoll: it was read from all the same, and nothing there would have blocked the loop. */
+static void descriptor_that_cannot_be_made_nonblocking_fails(void)
+{
+    struct gyre_loop *loop;
+    struct trial trial;
+    struct gyre_fd fd;
+
+    if (test_variant_uring()) {
+        test_skip("io_uring does not ask for it");
+    }
+    loop = test_loop();
+    trial_attach(loop, &fd, test_listener(NULL));
+    trial_init(&trial, NULL, NULL);
+    faults_strike(FAULTS_CALL_fcntl, EMFILE, 1);
+    assert_int_equal(gyre_op_accept(&trial.op, &fd, 0), 0);
+    assert_int_equal(trial_end(loop, &trial), -EACCES);
+    assert_true(faults_strike_done());
+    trial_close(loop, &fd);
+    test_loop_end(loop);
+}
+
+static void receive_on_a_socket_whose_kind_cannot_be_asked_tells_why(void)
+{
+    struct trial trial;
+    struct line line;
+
+    for (unsigned kth = 1; kth <= 2; kth++) { /* its protocol, its type */
+        line_open(&line, test_unix_pair);
+        trial_init(&trial, NULL, NULL);
+        faults_strike(FAULTS_CALL_getsockopt, ENOBUFS, kth);
+        assert_int_equal(gyre_op_recv_lease(&trial.op, &line.fd, 0), 0);
+        assert_int_equal(trial_end(line.loop, &trial), -ENOBUFS);
+        assert_true(faults_strike_done());
+        trial_init(&trial, NULL, NULL);
+        assert_int_equal(gyre_op_recv_lease(&trial.op, &line.fd, 0), 0);
+        wire_send_stream(line.peer, 100, 0);
+        assert_int_equal(trial_end(line.loop, &trial), 100);
+        line_close(&line);
+    }
+}
+
+/* What was sent may have met a reset, and this be no end. */
+static void end_while_a_send_is_unknown_is_no_orderly_one(void)
+{
+    struct call call;
+
+    call_open(&call, test_tcp_pair);
+    do { /* nobody reads */
+        assert_true(talk_write(&call.talk, 60000) >= 0);
+        trial_turns(call.loop, 3);
+    } while (gyre_stream_queued(call.talk.stream) < (size_t)5 * 60000);
+    faults_explore(refuse_options);
+    assert_int_equal(shutdown(call.peer, SHUT_WR), 0);
+    assert_int_equal(talk_end(call.loop, &call.talk), -ECONNRESET);
+    faults_explore(NULL);
+    assert_int_equal(call.talk.count[TALK_EOF], 0);
+    call_end(&call);
+}
+
 /* ---- what GYRE_FAULTS may say ---- */
 
 static void faults_text_with_a_mistake_is_refused(void)
@@ -582,6 +689,10 @@ int main(void)
         TEST_CASE(socket_whose_flood_ebbs_without_memory_for_a_poll_stays_busy),
         TEST_CASE(full_socket_without_memory_to_wait_for_room_gives_up),
         TEST_CASE(socket_that_cannot_be_asked_for_its_family_is_refused),
+        TEST_CASE(connection_of_which_nothing_can_be_asked_is_delivered),
+        TEST_CASE(descriptor_that_cannot_be_made_nonblocking_fails),
+        TEST_CASE(receive_on_a_socket_whose_kind_cannot_be_asked_tells_why),
+        TEST_CASE(end_while_a_send_is_unknown_is_no_orderly_one),
         TEST_CASE(faults_text_with_a_mistake_is_refused),
     };
 

@@ -135,8 +135,10 @@ static int is_connection(int number)
     int listening = 1;
     socklen_t len = sizeof(listening);
 
-    return gyre__sys_getsockopt(number, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 &&
-           !listening;
+    if (gyre__sys_getsockopt(number, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0) {
+        return errno != EBADF && errno != ENOTSOCK; /* else it is not known, and must not be lost */
+    }
+    return !listening;
 }
 
 static void accepted_last(struct gyre_op *op, int32_t res)
