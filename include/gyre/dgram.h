@@ -206,7 +206,7 @@ GYRE_API GYRE_MUST_CHECK int gyre_dgram_open(struct gyre_dgram *dgram, struct gy
  *      GYRE_DGRAM_GRO or GYRE_DGRAM_ERROR_DETAIL is on already, it counts as given. kind is found
  *      out, local and peer must be NULL.
  * Returns: 0; -EBADF, -ENOTSOCK; -EPROTOTYPE (it is neither a datagram nor a raw socket); -ENOMEM;
- *          an error of setsockopt(2).
+ *          an error of getsockopt(2), getpeername(2) or setsockopt(2).
  * Ownership: the descriptor is the library's until on_close(); on failure it stays the caller's.
  * Thread: loop thread only.
  * Source: docs/datagrams.md.

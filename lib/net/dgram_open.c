@@ -211,9 +211,23 @@ static int dgram_ask(int number, int level, int option, int *out_value)
     return gyre__sys_getsockopt(number, level, option, out_value, &len) < 0 ? -errno : 0;
 }
 
+/* Whether it is on. A socket may have no such option, and Linux has two codes for that: a raw one
+ * with the protocol UDP knows no UDP_GRO (EOPNOTSUPP), nor does UDP before Linux 5.0 (ENOPROTOOPT).
+ * Any other error is no answer. */
+static int dgram_ask_switch(int number, const struct dgram_switch *one, int *out_on)
+{
+    const int rc = dgram_ask(number, one->level, one->option, out_on);
+
+    if (rc == -ENOPROTOOPT || rc == -EOPNOTSUPP) {
+        *out_on = 0;
+        return 0;
+    }
+    return rc;
+}
+
 /* What was switched on before and cannot be ignored: joined datagrams have to be told from single
  * ones, and errors that nobody takes from their queue fill the receive buffer. */
-static void dgram_learn_switches(struct gyre_dgram *dgram, int number)
+static int dgram_learn_switches(struct gyre_dgram *dgram, int number)
 {
     static const struct dgram_switch learnt[] = {
         {GYRE_DGRAM_GRO, GYRE__DGRAM_UDP, SOL_UDP, UDP_GRO},
@@ -224,22 +238,36 @@ static void dgram_learn_switches(struct gyre_dgram *dgram, int number)
     for (size_t i = 0; i < sizeof(learnt) / sizeof(learnt[0]); i++) {
         const struct dgram_switch *one = &learnt[i];
         int on = 0;
+        const int rc = dgram_has_switch(dgram, one) ? dgram_ask_switch(number, one, &on) : 0;
 
-        if (dgram_has_switch(dgram, one) && dgram_ask(number, one->level, one->option, &on) == 0 &&
-            on) {
-            dgram->flags |= (uint16_t)one->flag;
+        if (rc < 0) {
+            return rc;
         }
+        dgram->flags |= on ? (uint16_t)one->flag : 0;
     }
+    return 0;
+}
+
+/* Without a peer: ENOTCONN, of CAN's J1939 EADDRNOTAVAIL, and EOPNOTSUPP of a family that has none,
+ * such as AF_PACKET. Any other error does not say whether there is one. */
+static int dgram_learn_peer(struct gyre_dgram *dgram, int number)
+{
+    struct gyre_addr peer;
+
+    peer.len = sizeof(peer.storage);
+    if (gyre__sys_getpeername(number, &peer.any, &peer.len) == 0) {
+        dgram_set_peer(dgram, &peer);
+        return 0;
+    }
+    return errno == ENOTCONN || errno == EADDRNOTAVAIL || errno == EOPNOTSUPP ? 0 : -errno;
 }
 
 int gyre__dgram_inspect(struct gyre_dgram *dgram, int number,
                         const struct gyre_dgram_options *options)
 {
-    struct gyre_addr peer;
     struct dgram_type type;
     int rc = dgram_ask(number, SOL_SOCKET, SO_DOMAIN, &type.family);
 
-    peer.len = sizeof(peer.storage);
     rc = rc < 0 ? rc : dgram_ask(number, SOL_SOCKET, SO_TYPE, &type.type);
     rc = rc < 0 ? rc : dgram_ask(number, SOL_SOCKET, SO_PROTOCOL, &type.protocol);
     if (rc < 0) {
@@ -249,11 +277,9 @@ int gyre__dgram_inspect(struct gyre_dgram *dgram, int number,
         return -EPROTOTYPE;
     }
     dgram_set_traits(dgram, &type);
-    if (gyre__sys_getpeername(number, &peer.any, &peer.len) == 0) {
-        dgram_set_peer(dgram, &peer);
-    }
-    dgram_learn_switches(dgram, number);
-    if ((options->flags & GYRE_DGRAM_V6ONLY) && type.family == AF_INET6) {
+    rc = dgram_learn_peer(dgram, number);
+    rc = rc < 0 ? rc : dgram_learn_switches(dgram, number);
+    if (rc == 0 && (options->flags & GYRE_DGRAM_V6ONLY) && type.family == AF_INET6) {
         rc = dgram_set(number, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     }
     return rc < 0 ? rc : dgram_switch_on(dgram, number, options->flags);

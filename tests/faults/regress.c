@@ -5,6 +5,7 @@
 #include "wire.h"
 
 #include <errno.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -642,6 +643,71 @@ static void end_while_a_send_is_unknown_is_no_orderly_one(void)
     faults_explore(NULL);
     assert_int_equal(call.talk.count[TALK_EOF], 0);
     call_end(&call);
+/* ---- what a call does not say when it fails ---- */
+
+static const struct gyre_dgram_handler bare = {.on_datagram = on_datagram, .on_error = on_refused};
+
+static void adopt_and_close(struct gyre_loop *loop, int number)
+{
+    struct gyre_dgram dgram;
+
+    assert_int_equal(
+        gyre_dgram_adopt(&dgram, loop, number, &(struct gyre_dgram_options){.handler = &bare}), 0);
+    gyre_dgram_close(&dgram);
+    assert_int_equal(gyre_loop_run(loop, GYRE_RUN_DEFAULT), 0);
+}
+
+static void refuse_to_adopt(struct gyre_loop *loop, int number, enum faults_call call, unsigned kth)
+{
+    const struct gyre_dgram_options options = {.handler = &bare};
+    struct gyre_dgram dgram;
+
+    faults_strike(call, ENOBUFS, kth);
+    assert_int_equal(gyre_dgram_adopt(&dgram, loop, number, &options), -ENOBUFS);
+    assert_true(faults_strike_done());
+}
+
+/* UDP_GRO was taken to be off, and joined datagrams were handed over as one. */
+static void datagram_socket_that_cannot_be_asked_for_its_options_is_not_adopted(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const int number = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const int on = 1;
+
+    assert_int_equal(setsockopt(number, SOL_UDP, UDP_GRO, &on, sizeof(on)), 0);
+    assert_int_equal(setsockopt(number, IPPROTO_IP, IP_RECVERR, &on, sizeof(on)), 0);
+    for (unsigned kth = 1; kth <= 5; kth++) { /* its family, type, protocol, and these two */
+        refuse_to_adopt(loop, number, FAULTS_CALL_getsockopt, kth);
+    }
+    adopt_and_close(loop, number);
+    test_loop_end(loop);
+}
+
+/* What Linux says of an option that a socket does not have. */
+static void datagram_socket_without_an_option_is_adopted(void)
+{
+    static const int answers[] = {ENOPROTOOPT, EOPNOTSUPP};
+    struct gyre_loop *loop = test_loop();
+
+    for (size_t i = 0; i < TEST_COUNT(answers); i++) {
+        faults_strike(FAULTS_CALL_getsockopt, answers[i], 4); /* UDP_GRO */
+        adopt_and_close(loop, socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        assert_true(faults_strike_done());
+    }
+    test_loop_end(loop);
+}
+
+/* It was taken to be connected to nobody, and sends without an address were refused. */
+static void datagram_socket_that_cannot_be_asked_for_its_peer_is_not_adopted(void)
+{
+    struct gyre_loop *loop = test_loop();
+    int pair[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+    refuse_to_adopt(loop, pair[0], FAULTS_CALL_getpeername, 1);
+    adopt_and_close(loop, pair[0]);
+    close(pair[1]);
+    test_loop_end(loop);
 }
 
 /* ---- what GYRE_FAULTS may say ---- */
@@ -693,6 +759,9 @@ int main(void)
         TEST_CASE(descriptor_that_cannot_be_made_nonblocking_fails),
         TEST_CASE(receive_on_a_socket_whose_kind_cannot_be_asked_tells_why),
         TEST_CASE(end_while_a_send_is_unknown_is_no_orderly_one),
+        TEST_CASE(datagram_socket_that_cannot_be_asked_for_its_options_is_not_adopted),
+        TEST_CASE(datagram_socket_without_an_option_is_adopted),
+        TEST_CASE(datagram_socket_that_cannot_be_asked_for_its_peer_is_not_adopted),
         TEST_CASE(faults_text_with_a_mistake_is_refused),
     };
 
