@@ -388,7 +388,9 @@ static int bind_socket(int number, const struct gyre_addr *address, uint32_t fla
     return gyre__sys_bind(number, &address->any, address->len) < 0 ? -errno : 0;
 }
 
-/* The file of the socket, so that it can be removed in the end, and only it. */
+/* The file of the socket, so that it can be removed in the end, and only it. If it cannot be told from
+ * others it is removed at once, as bind(2) has just made it: left behind, it would be in the way of
+ * the next start. */
 static int own_file(struct gyre_listener *listener, const struct gyre_addr *address)
 {
     struct stat file;
@@ -397,7 +399,10 @@ static int own_file(struct gyre_listener *listener, const struct gyre_addr *addr
         return 0;
     }
     if (gyre__sys_stat(address->un.sun_path, &file) < 0) {
-        return -errno;
+        const int rc = -errno;
+
+        gyre__sys_unlink(address->un.sun_path);
+        return rc;
     }
     listener->file = *address;
     listener->file_device = file.st_dev;

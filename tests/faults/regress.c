@@ -9,8 +9,10 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void only_on_uring(void)
@@ -710,6 +712,32 @@ static void datagram_socket_that_cannot_be_asked_for_its_peer_is_not_adopted(voi
     test_loop_end(loop);
 }
 
+/* The file stayed, and the next start was told that the address is in use. */
+static void listener_whose_file_cannot_be_told_leaves_none(void)
+{
+    static const struct gyre_stream_handler handler;
+    const struct gyre_listener_options options = {.handler = &handler};
+    struct gyre_loop *loop = test_loop();
+    const char *directory = test_directory();
+    struct gyre_listener listener;
+    struct gyre_addr address;
+    struct stat file;
+    char text[128];
+
+    snprintf(text, sizeof(text), "unix:%s/socket", directory);
+    assert_int_equal(gyre_addr_parse(text, &address), 0);
+    faults_strike(FAULTS_CALL_stat, ENOMEM, 1);
+    assert_int_equal(gyre_listen_addr(loop, &listener, &address, &options), -ENOMEM);
+    assert_true(faults_strike_done());
+    assert_int_equal(lstat(address.un.sun_path, &file), -1);
+    assert_int_equal(errno, ENOENT);
+    assert_int_equal(gyre_listen_addr(loop, &listener, &address, &options), 0);
+    assert_int_equal(gyre_listener_close(&listener), 0);
+    assert_int_equal(gyre_loop_run(loop, GYRE_RUN_DEFAULT), 0);
+    assert_int_equal(rmdir(directory), 0);
+    test_loop_end(loop);
+}
+
 /* ---- what GYRE_FAULTS may say ---- */
 
 static void faults_text_with_a_mistake_is_refused(void)
@@ -762,6 +790,7 @@ int main(void)
         TEST_CASE(datagram_socket_that_cannot_be_asked_for_its_options_is_not_adopted),
         TEST_CASE(datagram_socket_without_an_option_is_adopted),
         TEST_CASE(datagram_socket_that_cannot_be_asked_for_its_peer_is_not_adopted),
+        TEST_CASE(listener_whose_file_cannot_be_told_leaves_none),
         TEST_CASE(faults_text_with_a_mistake_is_refused),
     };
 
