@@ -5,7 +5,8 @@
  *
  *     poll says readable --+--> read one, hand it over; again, up to the budget
  *     timer, next turn ----+        |-- empty: the poll tells of the next one
- *                                   `-- budget used up: the timer goes on in the next turn
+ *                                   |-- budget used up: the timer goes on in the next turn
+ *                                   `-- the read fails: the timer tries again a little later
  *
  * One at a time, so that nothing has been taken from the kernel that a close would lose. Neither
  * the poll nor the timer counts as alive: an open watcher holds one gyre_loop_ref(), or none in the
@@ -26,7 +27,7 @@
 
 enum { SIGNAL_BUDGET = 16 }; /* a turn; more wait in the kernel, where all but a few coalesce */
 
-/* How soon to try again when the kernel had no memory to wait for signals. */
+/* How soon to try again when the kernel had no memory to wait for signals, or to read one. */
 #define SIGNAL_RETRY_NS (100 * GYRE_MSEC)
 
 static int signal_is_open(const struct gyre_signal *signal)
@@ -52,8 +53,12 @@ static void signal_take(struct gyre_signal *signal)
         if (got < 0 && errno == EINTR) {
             continue;
         }
-        if (got != (ssize_t)sizeof(info)) {
-            return; /* -EAGAIN: that was all, or another watcher was faster */
+        if (got < 0 && errno == EAGAIN) {
+            return; /* that was all, or another watcher was faster */
+        }
+        if (got != (ssize_t)sizeof(info)) { /* the poll would not tell of it again */
+            signal_go_on(signal, gyre__time_add(signal->fd.loop->now_ns, SIGNAL_RETRY_NS));
+            return;
         }
         signal->fn(signal, &info);
         if (!signal_is_open(signal)) {

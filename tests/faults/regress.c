@@ -295,8 +295,7 @@ static void on_signal_close(struct gyre_signal *signal)
     closed = 1;
 }
 
-/* It waited for the next signal then. */
-static void signal_read_that_is_interrupted_is_made_again(void)
+static void signal_read_that_fails_with(int failure)
 {
     struct gyre_loop *loop = test_loop();
     struct gyre_signal signal;
@@ -306,13 +305,25 @@ static void signal_read_that_is_interrupted_is_made_again(void)
     sigaddset(&set, SIGUSR2);
     assert_int_equal(gyre_signal_block(&set), 0);
     assert_int_equal(gyre_signal_start(&signal, loop, &set, on_signal), 0);
-    faults_strike(FAULTS_CALL_read, EINTR, 1);
+    faults_strike(FAULTS_CALL_read, failure, 1);
     kill(getpid(), SIGUSR2);
     test_turns_until(loop, &arrived);
     assert_true(faults_strike_done());
     assert_int_equal(gyre_signal_close(&signal, on_signal_close), 0);
     test_turns_until(loop, &closed);
     test_loop_end(loop);
+}
+
+/* It waited for the next signal then. */
+static void signal_read_that_is_interrupted_is_made_again(void)
+{
+    signal_read_that_fails_with(EINTR);
+}
+
+/* The same. */
+static void signal_read_that_fails_is_made_again(void)
+{
+    signal_read_that_fails_with(ENOMEM);
 }
 
 /* ---- datagrams ---- */
@@ -777,6 +788,7 @@ int main(void)
         TEST_CASE(loop_without_memory_to_wait_for_wakes_tries_again),
         TEST_CASE(embedded_loop_asks_again_for_a_lost_cancel),
         TEST_CASE(signal_read_that_is_interrupted_is_made_again),
+        TEST_CASE(signal_read_that_fails_is_made_again),
         TEST_CASE(queued_error_whose_read_is_interrupted_tells_its_address),
         TEST_CASE(queued_error_that_cannot_be_read_is_told_and_read_again),
         TEST_CASE(flooded_socket_without_memory_for_a_poll_stays_busy),
