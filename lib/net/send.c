@@ -1109,9 +1109,11 @@ static void on_sent_pieces(struct gyre_op *op, const struct gyre_result *result)
     flow_sent(flow, result->res);
 }
 
-/* How far the peer has got: what it acknowledged, or, of a Unix socket, what waits for it. */
+/* How far the peer has got: what it acknowledged, or, of a socket that has no TCP_INFO, as a Unix one,
+ * what waits for it. Where it cannot be found out, what was known: no progress. */
 static uint64_t ask_progress(const struct gyre_stream *stream)
 {
+    const uint64_t known = stream->flow->acked;
     struct tcp_progress tcp = {0};
     socklen_t len = sizeof(tcp);
     int waiting = 0;
@@ -1120,7 +1122,10 @@ static uint64_t ask_progress(const struct gyre_stream *stream)
     if (gyre__sys_getsockopt(stream->fd.number, IPPROTO_TCP, TCP_INFO, &tcp, &len) == 0) {
         return tcp.bytes_acked;
     }
-    return gyre__sys_ioctl(stream->fd.number, SIOCOUTQ, &waiting) == 0 ? (uint64_t)waiting : 0;
+    if (errno != EOPNOTSUPP && errno != ENOPROTOOPT) {
+        return known; /* TCP: what waits is another quantity */
+    }
+    return gyre__sys_ioctl(stream->fd.number, SIOCOUTQ, &waiting) == 0 ? (uint64_t)waiting : known;
 }
 
 /* The first look since the queue ceased to be empty finds nothing to compare with: it counts as

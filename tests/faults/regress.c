@@ -749,6 +749,38 @@ static void listener_whose_file_cannot_be_told_leaves_none(void)
     test_loop_end(loop);
 }
 
+static int asked;
+
+static int refuse_each_second_option(enum faults_call call, uint64_t place)
+{
+    (void)place;
+    return call == FAULTS_CALL_getsockopt && asked++ % 2 ? ENOBUFS : 0;
+}
+
+/* Without TCP_INFO what waits was looked at: another quantity, whose difference was progress. */
+static void stalled_stream_that_cannot_be_asked_for_its_progress_ends(void)
+{
+    struct call call;
+    int number;
+
+    call_prepare(&call, test_tcp_pair, &number);
+    call.talk.handler.write_timeout_ns = 50 * GYRE_MSEC;
+    call.talk.handler.write_cap = 64 << 20;
+    talk_adopt(&call.talk, call.loop, number);
+    talk_until(call.loop, &call.talk, TALK_OPEN, 1);
+    faults_explore(refuse_each_second_option);
+    assert_true(talk_write_ref(&call.talk, 32 << 20) > 0);
+    while (call.talk.count[TALK_CLOSE] == 0) {
+        assert_true(asked < 50); /* a fourth of the time lies between two looks */
+        assert_int_equal(gyre_loop_run(call.loop, GYRE_RUN_ONCE) < 0, 0);
+    }
+    faults_explore(NULL);
+    assert_true(asked > 1);
+    assert_int_equal(call.talk.error, -ETIMEDOUT);
+    assert_int_equal(call.talk.which, GYRE_TIMEOUT_WRITE);
+    call_end(&call);
+}
+
 /* ---- what GYRE_FAULTS may say ---- */
 
 static void faults_text_with_a_mistake_is_refused(void)
@@ -803,6 +835,7 @@ int main(void)
         TEST_CASE(datagram_socket_without_an_option_is_adopted),
         TEST_CASE(datagram_socket_that_cannot_be_asked_for_its_peer_is_not_adopted),
         TEST_CASE(listener_whose_file_cannot_be_told_leaves_none),
+        TEST_CASE(stalled_stream_that_cannot_be_asked_for_its_progress_ends),
         TEST_CASE(faults_text_with_a_mistake_is_refused),
     };
 
