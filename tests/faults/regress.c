@@ -656,7 +656,7 @@ static void end_while_a_send_is_unknown_is_no_orderly_one(void)
     faults_explore(NULL);
     assert_int_equal(call.talk.count[TALK_EOF], 0);
     call_end(&call);
-/* ---- what a call does not say when it fails ---- */
+}
 
 static const struct gyre_dgram_handler bare = {.on_datagram = on_datagram, .on_error = on_refused};
 

@@ -48,7 +48,7 @@ static const struct call calls[FAULTS_CALLS] = {
     CALL(setsockopt, ERRNO, {ENOMEM}),
     CALL(getsockopt, ERRNO, {ENOBUFS}),
     CALL(getsockname, ERRNO, {ENOBUFS}),
-    CALL(getpeername, ERRNO, {ENOTCONN}),
+    CALL(getpeername, ERRNO, {ENOTCONN, ENOBUFS}),
     CALL(send, ERRNO, {EINTR, ENOBUFS, EPIPE, ECONNRESET}),
     CALL(sendto, ERRNO, {EINTR, ENOBUFS, EPERM}),
     CALL(sendmsg, ERRNO, {EINTR, ENOBUFS, EPIPE}),
