@@ -92,9 +92,10 @@ static void accept_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 
 static int accept_attempt(struct gyre_op *op)
 {
-    const int rc = make_nonblocking(op->fd);
-
-    return rc < 0 ? rc : ATTEMPT(gyre__sys_accept4(op->fd->number, NULL, NULL, SOCK_CLOEXEC));
+    if (make_nonblocking(op->fd) < 0) {
+        return -EACCES; /* whatever fcntl(2) said: from accept4(2) it might mean to try again */
+    }
+    return ATTEMPT(gyre__sys_accept4(op->fd->number, NULL, NULL, SOCK_CLOEXEC));
 }
 
 /* ---- connect ---- */

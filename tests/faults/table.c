@@ -61,7 +61,7 @@ static const struct call calls[FAULTS_CALLS] = {
     CALL(preadv2, ERRNO, {EINTR, EIO}),
     CALL(pwritev2, ERRNO, {EINTR, ENOSPC}),
     CALL(close, ERRNO, {0}),
-    CALL(fcntl, ERRNO, {EMFILE}), /* F_DUPFD; F_SETFL with EACCES */
+    CALL(fcntl, ERRNO, {EMFILE}), /* F_DUPFD; F_SETFL with EPERM */
     CALL(ioctl, ERRNO, {EINVAL}),
     CALL(poll, ERRNO, {EINTR, ENOMEM}),
     CALL(eventfd, ERRNO, {EMFILE}),
@@ -600,8 +600,8 @@ static int faulty_setsockopt(int number, int level, int name, const void *value,
     return counted_setsockopt(number, level, name, value, len);
 }
 
-/* Two of its uses can fail: to get another descriptor, and to change a flag, if a security module
- * does not let it. */
+/* Two of its uses can fail: to get another descriptor, and to change a flag, if a filter of
+ * system calls does not let it. */
 static int faulty_fcntl(int number, int what, int argument)
 {
     int rc;
@@ -611,7 +611,7 @@ static int faulty_fcntl(int number, int what, int argument)
     }
     rc = counted_fcntl(number, what, argument);
     if (rc < 0 && what == F_SETFL) {
-        errno = EACCES;
+        errno = EPERM;
     }
     return rc;
 }
