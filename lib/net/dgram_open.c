@@ -211,15 +211,15 @@ static int dgram_ask(int number, int level, int option, int *out_value)
     return gyre__sys_getsockopt(number, level, option, out_value, &len) < 0 ? -errno : 0;
 }
 
-/* Whether it is on. A socket may have no such option, and Linux has two codes for that: a raw one
- * with the protocol UDP knows no UDP_GRO (EOPNOTSUPP), nor does UDP before Linux 5.0 (ENOPROTOOPT).
- * Any other error is no answer. */
+/* Whether it is on. A raw socket with the protocol UDP knows no UDP_GRO (EOPNOTSUPP). Linux before
+ * 5.13 cannot be asked for it (ENOPROTOOPT), though from 5.0 on it can be on: that it is expected
+ * does no harm. Any other error is no answer. */
 static int dgram_ask_switch(int number, const struct dgram_switch *one, int *out_on)
 {
     const int rc = dgram_ask(number, one->level, one->option, out_on);
 
     if (rc == -ENOPROTOOPT || rc == -EOPNOTSUPP) {
-        *out_on = 0;
+        *out_on = rc == -ENOPROTOOPT;
         return 0;
     }
     return rc;

@@ -1109,21 +1109,25 @@ static void on_sent_pieces(struct gyre_op *op, const struct gyre_result *result)
     flow_sent(flow, result->res);
 }
 
-/* How far the peer has got: what it acknowledged, or, of a socket that has no TCP_INFO, as a Unix one,
- * what waits for it. Where it cannot be found out, what was known: no progress. */
+/* How far the peer has got: what it acknowledged, or, where that is not told, as on a Unix socket,
+ * what waits for it. Of the same socket always the same. If the question fails, what was known: no
+ * progress. */
 static uint64_t ask_progress(const struct gyre_stream *stream)
 {
     const uint64_t known = stream->flow->acked;
     struct tcp_progress tcp = {0};
     socklen_t len = sizeof(tcp);
     int waiting = 0;
+    int rc;
 
     stream->fd.loop->stats.syscalls++;
-    if (gyre__sys_getsockopt(stream->fd.number, IPPROTO_TCP, TCP_INFO, &tcp, &len) == 0) {
+    rc = gyre__sys_getsockopt(stream->fd.number, IPPROTO_TCP, TCP_INFO, &tcp, &len);
+    if (rc == 0 && len == sizeof(tcp)) {
         return tcp.bytes_acked;
     }
-    if (errno != EOPNOTSUPP && errno != ENOPROTOOPT) {
-        return known; /* TCP: what waits is another quantity */
+    if (rc < 0 && errno != EOPNOTSUPP && errno != ENOPROTOOPT &&
+        (stream->fd.flags & GYRE__FD_TCP)) {
+        return known;
     }
     return gyre__sys_ioctl(stream->fd.number, SIOCOUTQ, &waiting) == 0 ? (uint64_t)waiting : known;
 }

@@ -401,7 +401,8 @@ static int died_while_sending(const struct gyre_stream *stream)
     }
     stream->fd.loop->stats.syscalls++;
     if (gyre__sys_getsockopt(stream->fd.number, IPPROTO_TCP, TCP_INFO, &info, &len) < 0) {
-        return 1; /* not known: a part must not pass for the whole */
+        /* Not known: a part must not pass for the whole. Where there is no such option it may. */
+        return errno != ENOPROTOOPT && errno != EOPNOTSUPP;
     }
     return info.tcpi_state == TCP_CLOSE;
 }

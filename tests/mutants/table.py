@@ -321,6 +321,13 @@ EPOLL = [
         "if (0) {",
         "ops-accept-epoll net-listener-epoll"),
     mutant(
+        "paused-listener-stays",
+        "of a listener that was paused a duplicate goes on to tell after the close",
+        "close_resume",
+        "GYRE__FD_LISTENS",
+        "GYRE__FD_LEVEL",
+        "ops-accept-epoll"),
+    mutant(
         "nobody-accepts-and-all-are-told",
         "connections that nobody accepts wake the loop in each turn",
         "dispatch_event",
@@ -330,6 +337,13 @@ EPOLL = [
 ]
 
 NET = [
+    mutant(
+        "no-memory-is-room",
+        "a poll for room that fails is asked for again, for ever",
+        "gyre__dgram_on_room",
+        "dgram_fail_first(dgram, result->res);",
+        "(void)dgram;",
+        "faults-regress-uring"),
     mutant(
         "dead-send-unasked",
         "a reset that a send under way has used up passes for the peer's end",

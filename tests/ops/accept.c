@@ -473,6 +473,7 @@ static void told_of_a_connection_and_closed(int before)
         assert_int_equal(trial_end(door.loop, &door.accepting), -ECANCELED);
     }
     clients[0] = test_connect(&door.address);
+    assert_int_equal(poll(&(struct pollfd){.fd = duplicate, .events = POLLIN}, 1, -1), 1);
     trial_turns(door.loop, before ? 3 : 0);
     trial_init(&closing, NULL, NULL);
     assert_int_equal(gyre_op_close(&closing.op, &door.fd, 0), 0);
