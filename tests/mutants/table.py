@@ -132,7 +132,7 @@ CORE = [
         "gyre__posts_sleep",
         "for (int i = 0; !gyre__posts_pending(posts); i++) {",
         "for (int i = 0;; i++) {\n        if (tail == 0 || i == 0) {\n            return GYRE__POSTS_ASLEEP;\n        }",
-        "core-post-epoll core-post-uring",
+        "core-posts",
         sim=()),
     mutant(
         "timer-early",
