@@ -551,6 +551,44 @@ static void socket_that_cannot_be_asked_for_its_family_is_refused(void)
     test_loop_end(loop);
 }
 
+/* ---- the queue of submissions ---- */
+
+static int polls_ended;
+
+static void poll_ended(struct trial *trial, const struct gyre_result *result)
+{
+    (void)trial;
+    assert_int_equal(result->res, POLLOUT);
+    polls_ended++;
+}
+
+/* Not found, but made by a mutation: an operation that the queue cannot take waits for its turn. */
+static void operation_that_finds_the_queue_full_and_the_kernel_busy_waits(void)
+{
+    struct gyre_loop_options options = test_options();
+    struct trial polls[20];
+    struct gyre_loop *loop;
+    struct gyre_fd fd;
+    int pair[2];
+
+    only_on_uring();
+    options.sq_entries = 8;
+    loop = test_loop_with(&options);
+    test_unix_pair(pair);
+    trial_attach(loop, &fd, pair[0]);
+    polls_ended = 0;
+    faults_strike(FAULTS_CALL_io_uring_enter2, EBUSY, 1);
+    for (size_t i = 0; i < TEST_COUNT(polls); i++) {
+        trial_init(&polls[i], poll_ended, NULL);
+        assert_int_equal(gyre_op_poll(&polls[i].op, &fd, POLLOUT, 0), 0);
+    }
+    test_turns_until_count(loop, &polls_ended, TEST_COUNT(polls));
+    assert_true(faults_strike_done());
+    trial_close(loop, &fd);
+    close(pair[1]);
+    test_loop_end(loop);
+}
+
 /* ---- errors taken for answers ---- */
 
 static int refuse_options(enum faults_call call, uint64_t place)
@@ -839,6 +877,7 @@ int main(void)
         TEST_CASE(socket_whose_flood_ebbs_without_memory_for_a_poll_stays_busy),
         TEST_CASE(full_socket_without_memory_to_wait_for_room_gives_up),
         TEST_CASE(socket_that_cannot_be_asked_for_its_family_is_refused),
+        TEST_CASE(operation_that_finds_the_queue_full_and_the_kernel_busy_waits),
         TEST_CASE(connection_of_which_nothing_can_be_asked_is_delivered),
         TEST_CASE(descriptor_that_cannot_be_made_nonblocking_fails),
         TEST_CASE(receive_on_a_socket_whose_kind_cannot_be_asked_tells_why),

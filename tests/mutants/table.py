@@ -245,7 +245,7 @@ URING = [
         "submit_op",
         "gyre__op_try_next_turn(op);",
         "op->loop->stats.retries++;",
-        "ops-pressure-uring"),
+        "faults-regress-uring"),
     mutant(
         "completions-skipped",
         "of more completions than one turn takes the rest is given back unread",
