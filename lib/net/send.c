@@ -900,8 +900,10 @@ static inline int send_one(struct gyre__flow *flow)
     const struct gyre__chunk *chunk = flow->queue.first;
 
     flow->sending = chunk->len;
-    if (chunk->len > SEND_MOST_OTHER_LEN && chunk->len > most_len(flow->stream)) {
-        flow->sending = (uint32_t)most_len(flow->stream);
+    if (chunk->len > SEND_MOST_OTHER_LEN) {
+        const size_t most = most_len(flow->stream);
+
+        flow->sending = chunk->len < most ? chunk->len : (uint32_t)most;
     }
     return gyre__op_send(&flow->send, &flow->stream->fd, chunk->data, flow->sending);
 }

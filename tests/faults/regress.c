@@ -682,6 +682,26 @@ static void receive_on_a_socket_whose_kind_cannot_be_asked_tells_why(void)
     }
 }
 
+/* Asked twice, of which the first failed: more was sent than there is. */
+static void send_on_a_socket_whose_kind_cannot_be_asked_sends_what_there_is(void)
+{
+    enum { LEN = 100000 };
+    struct call call;
+    int number;
+
+    call_prepare(&call, test_tcp_pair, &number);
+    talk_adopt(&call.talk, call.loop, number);
+    faults_strike(FAULTS_CALL_getsockopt, ENOBUFS, 1);
+    assert_true(talk_write_ref(&call.talk, LEN) >= 0);
+    talk_until_sent(call.loop, call.peer, LEN, 0);
+    assert_true(faults_strike_done());
+    talk_close(&call.talk);
+    assert_int_equal(shutdown(call.peer, SHUT_WR), 0);
+    assert_int_equal(talk_end(call.loop, &call.talk), 0);
+    assert_int_equal(recv(call.peer, (char[1]){0}, 1, 0), 0);
+    call_end(&call);
+}
+
 /* What was sent may have met a reset, and this be no end. */
 static void end_while_a_send_is_unknown_is_no_orderly_one(void)
 {
@@ -881,6 +901,7 @@ int main(void)
         TEST_CASE(connection_of_which_nothing_can_be_asked_is_delivered),
         TEST_CASE(descriptor_that_cannot_be_made_nonblocking_fails),
         TEST_CASE(receive_on_a_socket_whose_kind_cannot_be_asked_tells_why),
+        TEST_CASE(send_on_a_socket_whose_kind_cannot_be_asked_sends_what_there_is),
         TEST_CASE(end_while_a_send_is_unknown_is_no_orderly_one),
         TEST_CASE(datagram_socket_that_cannot_be_asked_for_its_options_is_not_adopted),
         TEST_CASE(datagram_socket_without_an_option_is_adopted),
