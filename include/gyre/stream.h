@@ -10,7 +10,7 @@
  *                       +--failure, reset(), deadline---> everything ends ---> on_close()
  *
  * Sending never blocks and never calls back from within: bytes are queued, in order. What is
- * written in one turn leaves in one system call or submission. Three ways, one queue:
+ * written in one turn leaves in one system call or submission, mostly. Three ways, one queue:
  *  - gyre_stream_write() copies; the caller's memory is free at once;
  *  - gyre_stream_write_ref() sends from the caller's memory and says when it is done with it;
  *  - gyre_stream_forward() sends received bytes from where they lie.

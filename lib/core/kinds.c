@@ -196,6 +196,7 @@ static int may_send_now(const struct gyre_fd *fd)
 static int sent_now(struct gyre_loop *loop, enum gyre_op_kind kind, int sent)
 {
     loop->stats.syscalls++;
+    loop->alone = 0;
     if (sent == GYRE__NOT_YET || sent == 0) {
         return GYRE__NOT_YET;
     }

@@ -388,8 +388,10 @@ static int run_tasks(struct gyre_loop *loop)
         struct gyre_task *task = gyre_container_of(now.next, struct gyre_task, link);
 
         gyre__list_remove(&task->link);
+        loop->alone = loop->calm && gyre__list_empty(&now);
         task->run(task);
     }
+    loop->alone = 0;
     return 1;
 }
 
@@ -430,7 +432,7 @@ static int turn(struct gyre_loop *loop, int may_wait)
     run_returns(loop);
     gyre__op_dispatch(loop, READY_BUDGET);
     if (run_tasks(loop)) {
-        gyre__op_dispatch(loop, READY_BUDGET); /* on epoll most of what they sent has left */
+        gyre__op_dispatch(loop, READY_BUDGET); /* of what has left already */
     }
     gyre__pool_rest(&loop->pool);
     return 0;

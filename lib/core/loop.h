@@ -35,6 +35,8 @@ struct gyre_loop {
     size_t received;          /* bytes received by system calls in this turn */
     size_t active_ops;
     size_t fds;
+    uint8_t calm;  /* this turn brought one completion at most, behind a moment with none */
+    uint8_t alone; /* a send that begins now has no other to share a system call with */
     struct gyre__slots slots;
     struct gyre__pool pool;
     struct gyre_loop_stats stats;

@@ -151,8 +151,14 @@ int32_t gyre__op_outcome(const struct gyre_op *op, int32_t error);
  * of it. Returns 0 or -ENOMEM. */
 int gyre__fd_attach(struct gyre_fd *fd, struct gyre_loop *loop, int number, uint16_t flags);
 
-/* On a driver that tries at once: send without an operation, when none has its turn to. Returns bytes
- * sent, an error (which the kernel tells once), or GYRE__NOT_YET. */
+/* Whether a send gains nothing by waiting for the end of the turn. */
+static inline int gyre__sends_now(const struct gyre_loop *loop)
+{
+    return loop->backend->tries_at_once || loop->alone;
+}
+
+/* If so: send without an operation, when none has its turn to. Returns bytes sent, an error (which
+ * the kernel tells once), or GYRE__NOT_YET. */
 int gyre__fd_send_now(struct gyre_fd *fd, const void *data, size_t len);
 int gyre__fd_sendmsg_now(struct gyre_fd *fd, const struct msghdr *msg);
 

@@ -91,7 +91,7 @@ static void flush_task(struct gyre_task *task)
 {
     struct gyre__flow *flow = gyre_container_of(task, struct gyre__flow, flush);
 
-    if (flow->stream->fd.loop->backend->tries_at_once) {
+    if (gyre__sends_now(flow->stream->fd.loop)) {
         gyre__flow_push(flow->stream);
     } else {
         gyre__flow_flush(flow);
@@ -1037,8 +1037,7 @@ static inline void push_flow(struct gyre_stream *stream, struct gyre__flow *flow
     const struct gyre__chunk *first = flow->queue.first;
     int res;
 
-    if (!stream->fd.loop->backend->tries_at_once || !may_send(stream, flow) ||
-        first->passed != NULL) {
+    if (!gyre__sends_now(stream->fd.loop) || !may_send(stream, flow) || first->passed != NULL) {
         gyre__flow_flush(flow);
         return;
     }

@@ -355,7 +355,7 @@ static GYRE__APART void push_queue(struct gyre_stream *stream, int is_news)
     }
 }
 
-/* On a driver that tries at once, what on_data() queues is sent while it is warm. */
+/* Where a send need not wait for others, what on_data() queues leaves while it is warm. */
 static void hand_out_and_push(struct gyre_stream *stream, const struct gyre_lease *lease)
 {
     const int is_news = !gyre__stream_sends(stream);
@@ -382,7 +382,7 @@ static void received(struct gyre_stream *stream, const struct gyre_lease *lease)
     }
     if ((stream->flags & GYRE__STREAM_QUIET) || gyre__flow_stashes(stream)) {
         keep_for_later(stream, lease);
-    } else if (stream->fd.loop->backend->tries_at_once) {
+    } else if (gyre__sends_now(stream->fd.loop)) {
         hand_out_and_push(stream, lease);
     } else if (!hand_out(stream, lease)) {
         keep_for_later(stream, lease);

@@ -215,7 +215,7 @@ URING = [
         "direct-send-is-all",
         "what a large send by system call left over is not sent by the ring",
         "send_direct",
-        "if (rc > 0 && gyre__op_left(op) == 0) {",
+        "if (rc >= 0 && gyre__op_left(op) == 0) {",
         "if (rc > 0) {",
         "ops-send-uring net-send-uring"),
     mutant(

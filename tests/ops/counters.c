@@ -244,6 +244,40 @@ static void counters_show_bulk_polled_for_after_one_message(void)
     assert_int_equal(after, before);
 }
 
+/* io_uring: where one message comes at a time, its answer is one system call and waiting another;
+ * nothing but the receive itself, where the kernel does not go on with it, is submitted. */
+static void counters_show_a_lone_message_answered_without_an_entry(void)
+{
+    enum { COUNT = 32 };
+    static struct busy busy;
+    struct gyre_loop_info info;
+
+    busy_open(&busy);
+    assert_int_equal(gyre_loop_info(busy.loop, &info), 0);
+    busy_rounds(&busy, 2);
+    const uint64_t bytes = busy.server.bytes;
+    const struct gyre_loop_stats before = trial_stats(busy.loop);
+    for (uint64_t i = 0; i < COUNT; i++) {
+        const uint64_t position = 2 * busy.message + i * busy.message;
+
+        trial_turns(busy.loop, 1); /* which finds nothing */
+        wire_send_stream(busy.clients[0], busy.message, WIRE_STREAM(0) + position);
+        while (busy.server.bytes < bytes + (i + 1) * busy.message) {
+            assert_int_equal(gyre_loop_run(busy.loop, GYRE_RUN_ONCE), 1);
+        }
+        wire_expect_stream(busy.clients[0], busy.message, WIRE_STREAM(0) + position);
+    }
+    const struct gyre_loop_stats after = trial_stats(busy.loop);
+    busy_close(&busy);
+    assert_int_equal(after.started[GYRE_OP_SEND] - before.started[GYRE_OP_SEND], COUNT);
+    if (info.backend == GYRE_BACKEND_URING) {
+        const uint64_t receives = info.features & GYRE_FEATURE_MULTISHOT ? 0 : COUNT;
+
+        assert_int_equal(after.sqes - before.sqes, receives);
+        assert_int_equal(after.cqes - before.cqes, COUNT);
+    }
+}
+
 int main(void)
 {
     static const struct test_case cases[] = {
@@ -255,6 +289,7 @@ int main(void)
         TEST_CASE(counters_add_up_with_a_known_workload),
         TEST_CASE(counters_show_a_burst_that_outgrows_the_pool_asked_for_once),
         TEST_CASE(counters_show_bulk_polled_for_after_one_message),
+        TEST_CASE(counters_show_a_lone_message_answered_without_an_entry),
     };
 
     return test_main("ops-counters", cases, TEST_COUNT(cases));

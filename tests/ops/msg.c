@@ -4,9 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+enum { MUCH = 1 << 20 }; /* more than a socket takes */
 
 /* A socket on a loop of its own, and one message. */
 struct post {
@@ -16,6 +19,7 @@ struct post {
     int peer;
     struct sockaddr_in peer_address;
     struct trial trial;
+    struct trial answer; /* started in the callback of the first */
     uint8_t data[2048];
     struct iovec iov;
 };
@@ -181,6 +185,92 @@ static void msg_udp_empty_datagram_is_data(void)
     assert_int_equal(trial_end(post.loop, &post.trial), 0);
     assert_int_equal(recv(post.peer, post.data, sizeof post.data, 0), 0);
     assert_int_equal(wire_take(post.peer, post.data, 1), -EAGAIN);
+    post_close(&post);
+}
+
+/* One message comes while nothing else goes on, and @answer starts what answers it. */
+static void ask_alone(struct post *post, trial_fn answer)
+{
+    trial_init(&post->trial, answer, post);
+    assert_int_equal(gyre_op_poll(&post->trial.op, &post->fd, POLLIN, 0), 0);
+    trial_turns(post->loop, 2); /* the last finds nothing */
+    assert_int_equal(send(post->peer, "?", 1, MSG_NOSIGNAL), 1);
+    assert_int_equal(trial_end(post->loop, &post->trial) & POLLIN, POLLIN);
+}
+
+static void answer_nothing(struct trial *trial, const struct gyre_result *result)
+{
+    struct post *post = trial->context;
+
+    assert_true(result->res > 0);
+    trial_init(&post->answer, NULL, NULL);
+    assert_int_equal(gyre_op_send(&post->answer.op, &post->fd, NULL, 0), 0);
+}
+
+static void answer_no_pieces(struct trial *trial, const struct gyre_result *result)
+{
+    const struct msghdr empty = {0};
+    struct post *post = trial->context;
+
+    assert_true(result->res > 0);
+    trial_init(&post->answer, NULL, NULL);
+    assert_int_equal(gyre_op_sendmsg(&post->answer.msg, &post->fd, &empty), 0);
+}
+
+/* A send that is the only one of its turn may be made without the ring: once. */
+static void msg_empty_datagram_that_answers_alone_leaves_once(void)
+{
+    const trial_fn answers[] = {answer_nothing, answer_no_pieces};
+    struct post post;
+
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+        post_open_unix(&post, SOCK_DGRAM);
+        ask_alone(&post, answers[i]);
+        assert_int_equal(trial_end(post.loop, &post.answer), 0);
+        assert_int_equal(recv(post.peer, post.data, sizeof post.data, MSG_DONTWAIT), 0);
+        assert_int_equal(wire_take(post.peer, post.data, 1), -EAGAIN);
+        post_close(&post);
+    }
+}
+
+/* In two pieces. */
+static void answer_much(struct trial *trial, const struct gyre_result *result)
+{
+    static uint8_t much[MUCH];
+    struct post *post = trial->context;
+    struct iovec pieces[] = {{much, 1000}, {much + 1000, sizeof much - 1000}};
+    const struct msghdr msg = {.msg_iov = pieces, .msg_iovlen = 2};
+
+    assert_true(result->res > 0);
+    wire_fill(much, sizeof much, 0);
+    trial_init(&post->answer, NULL, NULL);
+    assert_int_equal(gyre_op_sendmsg(&post->answer.msg, &post->fd, &msg), 0);
+}
+
+static void take_much(struct post *post, uint64_t len)
+{
+    uint64_t got = 0;
+    ssize_t rc;
+
+    for (; got < len; got += (uint64_t)rc) {
+        rc = wire_take(post->peer, post->data, sizeof post->data);
+        if (rc == -EAGAIN) {
+            assert_true(gyre_loop_run(post->loop, GYRE_RUN_NOWAIT) >= 0);
+            rc = 0;
+        }
+        assert_true(rc >= 0);
+        wire_check(post->data, (size_t)rc, got);
+    }
+}
+
+static void msg_answer_larger_than_the_socket_goes_on_behind_what_left(void)
+{
+    struct post post;
+
+    post_open_unix(&post, SOCK_STREAM);
+    ask_alone(&post, answer_much);
+    take_much(&post, MUCH);
+    assert_int_equal(trial_end(post.loop, &post.answer), MUCH);
     post_close(&post);
 }
 
@@ -450,6 +540,8 @@ int main(void)
         TEST_CASE(msg_udp_echo_goes_back_to_the_senders_address),
         TEST_CASE(msg_udp6_echo_goes_back_to_the_senders_address),
         TEST_CASE(msg_udp_empty_datagram_is_data),
+        TEST_CASE(msg_empty_datagram_that_answers_alone_leaves_once),
+        TEST_CASE(msg_answer_larger_than_the_socket_goes_on_behind_what_left),
         TEST_CASE(msg_udp_truncated_datagram_is_flagged_and_the_next_is_whole),
         TEST_CASE(msg_udp_too_big_reports_emsgsize),
         TEST_CASE(msg_udp_unreachable_reports_econnrefused_once),

@@ -1,7 +1,7 @@
 /*
- * The io_uring driver. Starting an operation writes a submission entry; the loop's one system call
- * per turn submits them all, waits, and reaps; completions are copied out, the queue is given back,
- * and then their callbacks run. A completion that finds nobody under its name is counted and
+ * The io_uring driver. Starting an operation writes a submission entry, but for sends that are large
+ * or alone; the loop's one system call per turn submits them all, waits, and reaps; completions are
+ * copied out, the queue is given back, and then their callbacks run. A completion that finds nobody under its name is counted and
  * dropped (its buffer is not).
  *
  * Completions that are not results:
@@ -338,12 +338,25 @@ static inline void complete(struct gyre_op *op, const struct gyre__cqe *cqe)
     }
 }
 
+/*
+ * A send that is the only one of its turn is better made by send(2): its completion would come back
+ * at once, and then the ring has to be entered again to wait. That is known where one completion has
+ * come, and none was there when the loop looked before.
+ */
+static void note_calm(struct gyre_loop *loop, struct gyre__uring *uring)
+{
+    loop->calm = uring->idle && uring->taken <= 1;
+    loop->alone = loop->calm && uring->taken == 1;
+    uring->idle &= uring->taken == 0;
+}
+
 static void uring_dispatch(struct gyre_loop *loop)
 {
     struct gyre__uring *uring = gyre__uring_of(loop);
     const uint32_t count = uring->taken;
 
     loop->stats.cqes += count;
+    note_calm(loop, uring);
     for (uint32_t i = 0; i < count; i++) {
         const struct gyre__cqe *cqe = &uring->batch[i];
         struct gyre_op *op = gyre__slots_find(&loop->slots, cqe->user_data);
@@ -362,6 +375,7 @@ static void uring_dispatch(struct gyre_loop *loop)
             gyre__bufring_take(&uring->bufring, &loop->pool, cqe, NULL, NULL);
         }
     }
+    loop->alone = 0;
     uring->taken = 0;
 }
 
@@ -417,10 +431,20 @@ static void clear_event(struct gyre_loop *loop, const struct gyre__uring *uring)
     }
 }
 
+/* Whether there is something to take in, or will be at once. */
+static int look(struct gyre__uring *uring)
+{
+    const int pending = gyre__ring_pending(&uring->ring);
+
+    uring->idle |= !pending;
+    return pending;
+}
+
 static int uring_wait(struct gyre_loop *loop, uint64_t deadline_ns)
 {
     struct gyre__uring *uring = gyre__uring_of(loop);
     uint64_t timeout_ns;
+    int pending;
     int rc = 0;
 
     if (uring->taken > 0) {
@@ -434,8 +458,8 @@ static int uring_wait(struct gyre_loop *loop, uint64_t deadline_ns)
         gyre__bufring_fill(&uring->bufring, &loop->pool);
     }
     timeout_ns = timeout_of(deadline_ns, uring->slack_ns); /* 0 also if it has passed meanwhile */
-    if (timeout_ns != 0 || gyre__ring_unsubmitted(&uring->ring) > 0 ||
-        gyre__ring_pending(&uring->ring)) {
+    pending = look(uring);
+    if (timeout_ns != 0 || pending || gyre__ring_unsubmitted(&uring->ring) > 0) {
         rc = enter(loop, uring, timeout_ns);
     }
     uring->taken = gyre__ring_take(&uring->ring, uring->batch, BATCH_MAX);
@@ -444,10 +468,10 @@ static int uring_wait(struct gyre_loop *loop, uint64_t deadline_ns)
 
 static int uring_peek(struct gyre_loop *loop)
 {
-    const struct gyre__uring *uring = gyre__uring_of(loop);
+    struct gyre__uring *uring = gyre__uring_of(loop);
 
-    return uring->taken > 0 || !gyre__list_empty(&uring->cancels) ||
-           gyre__ring_unsubmitted(&uring->ring) > 0 || gyre__ring_pending(&uring->ring);
+    return look(uring) || uring->taken > 0 || !gyre__list_empty(&uring->cancels) ||
+           gyre__ring_unsubmitted(&uring->ring) > 0;
 }
 
 static void uring_forget(struct gyre_fd *fd)

@@ -28,6 +28,7 @@ struct gyre__uring {
     int event_number;         /* readable when the ring has work, for another event loop, or -1 */
     uint64_t slack_ns;        /* how much later than asked for a wait may end */
     uint32_t taken;           /* completions in the batch that were not dispatched */
+    uint8_t idle;             /* since the last completion there was a moment with none to take */
     struct gyre__cqe batch[BATCH_MAX];
 };
 

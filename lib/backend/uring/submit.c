@@ -180,10 +180,16 @@ static GYRE__RARE void attempt(struct gyre_op *op)
     }
 }
 
-static int sends_much(const struct gyre_op *op)
+static int is_sent_directly(const struct gyre_op *op)
 {
-    return op->kind == GYRE_OP_SEND &&
-           (op->len >= DIRECT_SEND_LEAST || (op->fd->flags & GYRE__FD_BULK));
+    switch (op->kind) {
+    case GYRE_OP_SEND:
+        return op->loop->alone || op->len >= DIRECT_SEND_LEAST || (op->fd->flags & GYRE__FD_BULK);
+    case GYRE_OP_SENDMSG:
+        return op->loop->alone;
+    default:
+        return 0;
+    }
 }
 
 /* Send what the socket takes now; the rest goes through the ring. */
@@ -192,12 +198,14 @@ static GYRE__APART void send_direct(struct gyre_op *op)
     int rc;
 
     gyre__op_check_memory(op);
+    op->loop->alone = 0; /* what follows may share */
     rc = gyre__kind_of(op)->attempt(op);
     op->loop->stats.syscalls++;
+    op->loop->stats.eagains += rc == GYRE__NOT_YET;
     if (rc > 0) {
         gyre__op_advance(op, (size_t)rc);
     }
-    if (rc > 0 && gyre__op_left(op) == 0) {
+    if (rc >= 0 && gyre__op_left(op) == 0) {
         gyre__op_ready(op, (int32_t)op->done);
     } else if (rc < 0 && rc != GYRE__NOT_YET) {
         gyre__op_ready(op, gyre__op_outcome(op, rc));
@@ -213,7 +221,7 @@ void gyre__uring_arm(struct gyre_op *op)
     }
     if (op->kind == GYRE_OP_RECV_LEASE) {
         gyre__uring_recv_arm(op);
-    } else if (sends_much(op)) {
+    } else if (is_sent_directly(op)) {
         send_direct(op);
     } else if (connects_at_once(op)) {
         attempt(op);
