@@ -384,11 +384,11 @@ static int run_tasks(struct gyre_loop *loop)
         return 0;
     }
     gyre__list_take(&now, &loop->tasks);
+    loop->alone = loop->calm && now.next == now.prev; /* the only one */
     while (!gyre__list_empty(&now)) {
         struct gyre_task *task = gyre_container_of(now.next, struct gyre_task, link);
 
         gyre__list_remove(&task->link);
-        loop->alone = loop->calm && gyre__list_empty(&now);
         task->run(task);
     }
     loop->alone = 0;

@@ -1390,7 +1390,7 @@ static void stats_add_up(void)
     assert_int_equal(stats.finished[GYRE_OP_CLOSE], 2);
     assert_int_equal(stats.overflows + stats.sheds + stats.starved, 0);
     assert_true(stats.turns >= 1 && stats.waits <= stats.turns && stats.enters <= stats.syscalls);
-    assert_true(test_variant_uring() ? stats.sqes >= 40 && stats.cqes >= 40
+    assert_true(test_variant_uring() ? stats.sqes >= 22 && stats.cqes >= 22
                                      : stats.sqes == 0 && stats.cqes == 0);
     test_loop_end(loop);
 }

@@ -219,6 +219,27 @@ URING = [
         "if (rc > 0) {",
         "ops-send-uring net-send-uring"),
     mutant(
+        "empty-datagram-twice",
+        "an empty datagram that is sent alone is submitted as well",
+        "send_direct",
+        "if (rc >= 0 && gyre__op_left(op) == 0) {",
+        "if (rc > 0 && gyre__op_left(op) == 0) {",
+        "ops-msg-uring"),
+    mutant(
+        "alone-when-busy",
+        "on a busy loop, too, a send is taken to be alone",
+        "note_calm",
+        "loop->calm = uring->idle && uring->taken <= 1;",
+        "loop->calm = uring->taken <= 1;",
+        "ops-counters-uring"),
+    mutant(
+        "never-alone",
+        "no send is taken to be alone",
+        "note_calm",
+        "loop->calm = uring->idle && uring->taken <= 1;",
+        "loop->calm = 0;",
+        "ops-counters-uring ops-msg-uring net-send-uring"),
+    mutant(
         "block-place-wrong",
         "slices of an incrementally filled block are looked for in the wrong place",
         "gyre__bufring_place",

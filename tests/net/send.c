@@ -720,6 +720,44 @@ static void forward_without_memory_is_never_lost_in_silence(void)
     assert_int_equal(gyre_allocator_set(NULL), 0);
 }
 
+static void answer_by_forward(struct talk *talk)
+{
+    assert_true(gyre_stream_forward(talk->stream, talk->data) >= 0);
+    talk->written += talk->data->len;
+}
+
+static void answer_by_write(struct talk *talk)
+{
+    assert_true(talk_write(talk, talk->data->len) >= 0);
+}
+
+/* io_uring: what is sent while nothing else goes on is no entry; the receive is one where the kernel
+ * does not go on with it. */
+static void lone_answers_and_lone_writes_are_no_entries(void)
+{
+    const talk_fn answers[] = {answer_by_forward, answer_by_write};
+
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+        struct gyre_loop_info info;
+        struct call call;
+
+        call_open(&call, test_tcp_pair);
+        call.talk.then[TALK_DATA] = answers[i];
+        assert_int_equal(gyre_loop_info(call.loop, &info), 0);
+        trial_turns(call.loop, 3); /* the last finds nothing */
+        const uint64_t before = trial_stats(call.loop).sqes;
+        wire_send_stream(call.peer, 100, 0);
+        talk_until_sent(call.loop, call.peer, 100, 0);
+        trial_turns(call.loop, 2);
+        assert_int_equal(talk_write(&call.talk, 100), 100);
+        talk_until_sent(call.loop, call.peer, 100, 100);
+        const uint64_t entries = trial_stats(call.loop).sqes - before;
+        call_end(&call);
+        assert_int_equal(entries, info.backend == GYRE_BACKEND_URING &&
+                                      !(info.features & GYRE_FEATURE_MULTISHOT));
+    }
+}
+
 int main(void)
 {
     static const struct test_case cases[] = {
@@ -742,6 +780,7 @@ int main(void)
         TEST_CASE(reset_behind_a_forward_drops_it),
         TEST_CASE(forward_to_a_slow_reader_loses_nothing),
         TEST_CASE(forward_without_memory_is_never_lost_in_silence),
+        TEST_CASE(lone_answers_and_lone_writes_are_no_entries),
     };
 
     return test_main("net-send", cases, TEST_COUNT(cases));

@@ -244,8 +244,27 @@ static void counters_show_bulk_polled_for_after_one_message(void)
     assert_int_equal(after, before);
 }
 
-/* io_uring: where one message comes at a time, its answer is one system call and waiting another;
- * nothing but the receive itself, where the kernel does not go on with it, is submitted. */
+/* Messages one by one. Returns the entries that were submitted for them. */
+static uint64_t entries_for(struct busy *busy, uint64_t count, int idle_before)
+{
+    const uint64_t bytes = busy->server.bytes;
+    const uint64_t before = trial_stats(busy->loop).sqes;
+
+    for (uint64_t i = 0; i < count; i++) {
+        if (idle_before) {
+            trial_turns(busy->loop, 1); /* which finds nothing */
+        }
+        wire_send_stream(busy->clients[0], busy->message, i * busy->message);
+        while (busy->server.bytes < bytes + (i + 1) * busy->message) {
+            assert_int_equal(gyre_loop_run(busy->loop, GYRE_RUN_ONCE), 1);
+        }
+        wire_expect_stream(busy->clients[0], busy->message, i * busy->message);
+    }
+    return trial_stats(busy->loop).sqes - before;
+}
+
+/* io_uring: where a message comes alone, its answer is a system call and no entry. Where it is there
+ * when the loop looks, as on a busy one, the answer is collected. */
 static void counters_show_a_lone_message_answered_without_an_entry(void)
 {
     enum { COUNT = 32 };
@@ -255,26 +274,14 @@ static void counters_show_a_lone_message_answered_without_an_entry(void)
     busy_open(&busy);
     assert_int_equal(gyre_loop_info(busy.loop, &info), 0);
     busy_rounds(&busy, 2);
-    const uint64_t bytes = busy.server.bytes;
-    const struct gyre_loop_stats before = trial_stats(busy.loop);
-    for (uint64_t i = 0; i < COUNT; i++) {
-        const uint64_t position = 2 * busy.message + i * busy.message;
-
-        trial_turns(busy.loop, 1); /* which finds nothing */
-        wire_send_stream(busy.clients[0], busy.message, WIRE_STREAM(0) + position);
-        while (busy.server.bytes < bytes + (i + 1) * busy.message) {
-            assert_int_equal(gyre_loop_run(busy.loop, GYRE_RUN_ONCE), 1);
-        }
-        wire_expect_stream(busy.clients[0], busy.message, WIRE_STREAM(0) + position);
-    }
-    const struct gyre_loop_stats after = trial_stats(busy.loop);
+    const uint64_t alone = entries_for(&busy, COUNT, 1);
+    const uint64_t collected = entries_for(&busy, COUNT, 0);
     busy_close(&busy);
-    assert_int_equal(after.started[GYRE_OP_SEND] - before.started[GYRE_OP_SEND], COUNT);
-    if (info.backend == GYRE_BACKEND_URING) {
-        const uint64_t receives = info.features & GYRE_FEATURE_MULTISHOT ? 0 : COUNT;
-
-        assert_int_equal(after.sqes - before.sqes, receives);
-        assert_int_equal(after.cqes - before.cqes, COUNT);
+    if (info.features & GYRE_FEATURE_MULTISHOT) {
+        assert_int_equal(alone, 0);
+        assert_int_equal(collected, COUNT);
+    } else if (info.backend == GYRE_BACKEND_URING) {
+        assert_int_equal(alone, COUNT); /* the receives; with none armed, nothing is there before */
     }
 }
 

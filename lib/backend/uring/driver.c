@@ -1,8 +1,8 @@
 /*
  * The io_uring driver. Starting an operation writes a submission entry, but for sends that are large
  * or alone; the loop's one system call per turn submits them all, waits, and reaps; completions are
- * copied out, the queue is given back, and then their callbacks run. A completion that finds nobody under its name is counted and
- * dropped (its buffer is not).
+ * copied out, the queue is given back, and then their callbacks run. A completion that finds nobody
+ * under its name is counted and dropped (its buffer is not).
  *
  * Completions that are not results:
  *     -EAGAIN   the descriptor is O_NONBLOCK, so the kernel did not wait: let it poll, then go on
@@ -470,7 +470,7 @@ static int uring_peek(struct gyre_loop *loop)
 {
     struct gyre__uring *uring = gyre__uring_of(loop);
 
-    return look(uring) || uring->taken > 0 || !gyre__list_empty(&uring->cancels) ||
+    return uring->taken > 0 || look(uring) || !gyre__list_empty(&uring->cancels) ||
            gyre__ring_unsubmitted(&uring->ring) > 0;
 }
 
