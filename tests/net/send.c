@@ -758,6 +758,32 @@ static void lone_answers_and_lone_writes_are_no_entries(void)
     }
 }
 
+/* Where several send in a turn they share: nobody is alone, and on io_uring each is an entry. */
+static void writes_of_two_streams_in_a_turn_are_collected(void)
+{
+    struct call call;
+    struct talk other;
+    int pair[2];
+
+    call_open(&call, test_tcp_pair);
+    test_tcp_pair(pair);
+    talk_init(&other);
+    talk_adopt(&other, call.loop, pair[0]);
+    talk_until(call.loop, &other, TALK_OPEN, 1);
+    trial_turns(call.loop, 3); /* the last finds nothing */
+    const uint64_t before = trial_stats(call.loop).sqes;
+    assert_int_equal(talk_write(&call.talk, 100), 100);
+    assert_int_equal(talk_write(&other, 100), 100);
+    talk_until_sent(call.loop, call.peer, 100, 0);
+    talk_until_sent(call.loop, pair[1], 100, 0);
+    const uint64_t entries = trial_stats(call.loop).sqes - before;
+    talk_reset(&other);
+    talk_end(call.loop, &other);
+    close(pair[1]);
+    call_end(&call);
+    assert_int_equal(entries, test_variant_uring() ? 2 : 0);
+}
+
 int main(void)
 {
     static const struct test_case cases[] = {
@@ -781,6 +807,7 @@ int main(void)
         TEST_CASE(forward_to_a_slow_reader_loses_nothing),
         TEST_CASE(forward_without_memory_is_never_lost_in_silence),
         TEST_CASE(lone_answers_and_lone_writes_are_no_entries),
+        TEST_CASE(writes_of_two_streams_in_a_turn_are_collected),
     };
 
     return test_main("net-send", cases, TEST_COUNT(cases));
