@@ -65,6 +65,22 @@ int window_close(struct window *window)
     return rc;
 }
 
+void window_add(struct window *sum, const struct window *more)
+{
+    sum->wall_ns += more->wall_ns;
+    sum->own_cpu_ns += more->own_cpu_ns;
+    sum->own_delay_ns += more->own_delay_ns;
+    sum->server_cpu_ns += more->server_cpu_ns;
+    sum->server_delay_ns += more->server_delay_ns;
+    sum->ksoftirqd_ns += more->ksoftirqd_ns;
+    sum->has_ksoftirqd = more->has_ksoftirqd;
+}
+
+uint64_t window_server_ns(const struct window *window)
+{
+    return window->server_cpu_ns + window->ksoftirqd_ns;
+}
+
 static double share(uint64_t part, uint64_t whole)
 {
     return whole == 0 ? 0.0 : (double)part / (double)whole;
@@ -77,7 +93,7 @@ json_t *window_server_json(const struct window *window, uint64_t count)
     }
     json_t *ksoftirqd =
         window->has_ksoftirqd ? json_integer((json_int_t)window->ksoftirqd_ns) : json_null();
-    const uint64_t total = window->server_cpu_ns + window->ksoftirqd_ns;
+    const uint64_t total = window_server_ns(window);
 
     return json_pack("{sI sI so sf sf}", "cpu_ns", (json_int_t)window->server_cpu_ns, "delay_ns",
                      (json_int_t)window->server_delay_ns, "ksoftirqd_ns", ksoftirqd, "busy",

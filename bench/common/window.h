@@ -33,6 +33,12 @@ int window_open(struct window *window);
 /** window_close() - from the notes to differences. Returns: 0, or -errno as window_open(). */
 int window_close(struct window *window);
 
+/** window_add() - add the differences of @more to those of @sum. */
+void window_add(struct window *sum, const struct window *more);
+
+/** window_server_ns() - what the server used, with ksoftirqd's part. */
+uint64_t window_server_ns(const struct window *window);
+
 /**
  * window_server_json() - what the server used, in total and for each of @count messages.
  * Returns: an object, or null without a server.

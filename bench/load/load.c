@@ -337,26 +337,52 @@ static void reset_counters(struct load *load)
     load->turns = 0;
     load->enters = 0;
     load->idle_ns = 0;
+    load->window = (struct window){
+        .server_pid = load->options->server_pid,
+        .server_cpu = load->options->server_cpu,
+    };
 }
 
-static int measure(struct load *load, uint32_t duration_ms, double rate)
+/* What lies between two moments with nothing in flight is added to the counters. */
+static int window(struct load *load, uint32_t duration_ms, double rate)
 {
-    load->window.server_pid = load->options->server_pid;
-    load->window.server_cpu = load->options->server_cpu;
-    reset_counters(load);
-    load->issue_left = load->options->messages > 0 ? load->options->messages : UINT64_MAX;
-    int rc = window_open(&load->window);
+    struct window now = {
+        .server_pid = load->options->server_pid,
+        .server_cpu = load->options->server_cpu,
+    };
+    int rc = window_open(&now);
 
     if (rc < 0) {
         return server_lost(load, rc);
     }
+    load->issue_left = load->options->messages > 0 ? load->options->messages : UINT64_MAX;
     rc = rate > 0.0 ? open_phase(load, rate, duration_ms * NS_PER_MS)
                     : phase(load, load->depth, duration_ms * NS_PER_MS);
     if (rc < 0) {
         return -1;
     }
-    rc = window_close(&load->window);
+    rc = window_close(&now);
+    window_add(&load->window, &now);
     return rc < 0 ? server_lost(load, rc) : 0;
+}
+
+static int measure(struct load *load, uint32_t duration_ms, double rate)
+{
+    reset_counters(load);
+    return window(load, duration_ms, rate);
+}
+
+int load_slice(struct load *load, double *out_cost_ns)
+{
+    const uint64_t cpu_ns = window_server_ns(&load->window);
+    const uint64_t messages = load->messages;
+
+    if (window(load, load->options->slice_ms, 0.0) < 0) {
+        return -1;
+    }
+    *out_cost_ns =
+        (double)(window_server_ns(&load->window) - cpu_ns) / (double)(load->messages - messages);
+    return 0;
 }
 
 static double messages_per_second(const struct load *load)
@@ -367,9 +393,7 @@ static double messages_per_second(const struct load *load)
 /* Share of one CPU in the last window; 0 when the server is not watched. */
 static double server_busy(const struct load *load)
 {
-    const struct window *window = &load->window;
-
-    return (double)(window->server_cpu_ns + window->ksoftirqd_ns) / (double)window->wall_ns;
+    return (double)window_server_ns(&load->window) / (double)load->window.wall_ns;
 }
 
 /* How many messages a second the server takes at most, as far as two short windows tell. */
@@ -462,7 +486,7 @@ static int allocate(struct load *load)
     return 0;
 }
 
-int load_run(struct load *load, const struct load_options *options)
+int load_open(struct load *load, const struct load_options *options)
 {
     load->options = options;
     load->size = options->size;
@@ -478,9 +502,22 @@ int load_run(struct load *load, const struct load_options *options)
     if (options->warmup_ms > 0 && phase(load, load->depth, options->warmup_ms * NS_PER_MS) < 0) {
         return -1;
     }
+    reset_counters(load);
+    return 0;
+}
+
+int load_end(struct load *load)
+{
+    return load->engine->turn(load) < 0 ? -1 : 0;
+}
+
+int load_run(struct load *load, const struct load_options *options)
+{
+    if (load_open(load, options) < 0) {
+        return -1;
+    }
     const int rc =
         load_is_open(options) ? measure_open(load) : measure(load, options->duration_ms, 0.0);
 
-    /* Everything asked for has come; whatever comes now was never sent. */
-    return rc < 0 || load->engine->turn(load) < 0 ? -1 : 0;
+    return rc < 0 ? -1 : load_end(load);
 }

@@ -180,7 +180,7 @@ struct sample {
     const struct cell *cell;
     const struct contender *contender;
     uint32_t round;
-    bool repeat; /* the reference a second time: its ratio to the first is the resolution */
+    bool repeat; /* the reference a second time: its ratio to itself is the resolution */
     bool done;
     uint32_t took_ms; /* all of it, from before the server's start to after its end */
     enum outcome outcome;
@@ -211,6 +211,9 @@ struct settings suite_settings(const struct bench_options *options, const struct
 
 /** suite_reference() - the contender that ratios are formed to. */
 const char *suite_reference(const struct bench_options *options, const struct suite *suite);
+
+/** suite_contender() - the contender of that name, which there must be. */
+const struct contender *suite_contender(const struct suite *suite, const char *name);
 
 /** suite_parameter() - a cell's parameter by its name. */
 uint32_t suite_parameter(const struct suite *suite, const struct cell *cell, const char *name);
@@ -254,6 +257,9 @@ uint64_t estimate_total_ms(const struct estimate *estimates, size_t count);
 /** estimate_echo_ms() - a server and a load with so much in flight, for a suite's estimate_ms(). */
 uint32_t estimate_echo_ms(const struct settings *settings, uint32_t size, uint32_t connections,
                           uint32_t depth);
+
+/** estimate_flight_ms() - until all that is in flight has come back. */
+double estimate_flight_ms(uint32_t size, uint32_t connections, uint32_t depth);
 
 /* ---- run.c ---- */
 

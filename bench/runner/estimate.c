@@ -22,15 +22,20 @@ static uint32_t sample_ms(const struct bench_options *options, const struct samp
     return settings.warmup_ms + settings.duration_ms + ESTIMATE_AROUND_MS;
 }
 
+double estimate_flight_ms(uint32_t size, uint32_t connections, uint32_t depth)
+{
+    const double send_us = 8.0;
+    const double message_us = 0.1 + (double)size / 1500.0;
+
+    return (send_us + message_us * (double)depth) * (double)connections / 1e3;
+}
+
 uint32_t estimate_echo_ms(const struct settings *settings, uint32_t size, uint32_t connections,
                           uint32_t depth)
 {
     /* Opened, greeted and closed; what is in flight comes back at the end of warm-up and window. */
-    const double opened_us = 90.0;
-    const double send_us = 8.0;
-    const double message_us = 0.1 + (double)size / 1500.0;
-    const double drained_us = 2.0 * (send_us + message_us * (double)depth);
-    const double around_ms = (opened_us + drained_us) * (double)connections / 1e3;
+    const double opened_ms = 0.09 * (double)connections;
+    const double around_ms = opened_ms + 2.0 * estimate_flight_ms(size, connections, depth);
 
     return settings->warmup_ms + settings->duration_ms + ESTIMATE_AROUND_MS + (uint32_t)around_ms;
 }

@@ -138,10 +138,16 @@ struct load_plan {
         const char *option;
         const char *parameter;
     } options[4];
+    uint32_t slice_ms; /* gyre-load: in turns of this length with the reference; 0: alone */
 };
 
+/* Figure of a sample that was measured in turns with the reference: the median over its pairs. */
+#define SAMPLE_RATIO "ratio_to_reference"
+
 /**
- * server_under_load() - start the server of a command line, run the load against it, stop it.
+ * server_under_load() - start the server of a command line, run the load against it, stop it. With
+ * slice_ms the reference runs beside it, unless the reference is what is measured (for the first
+ * time), or does not start.
  * Returns: what the load said, which the sample keeps as its detail; NULL after sample_fail().
  */
 const json_t *server_under_load(const struct bench_options *options,

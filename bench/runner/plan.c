@@ -83,18 +83,15 @@ static int plan_cell(const struct bench_options *options, const struct suite *su
                      const struct cell *cell, uint32_t round, struct sample_list *list)
 {
     const size_t places = suite->contender_count + 1;
-    size_t reference = 0;
+    const struct contender *reference = suite_contender(suite, suite_reference(options, suite));
 
-    while (strcmp(suite->contenders[reference].name, suite_reference(options, suite)) != 0) {
-        reference++;
-    }
     for (size_t i = 0; i < places; i++) {
         const size_t place = round % 2 == 0 ? i : places - 1 - i;
         const bool repeat = place == suite->contender_count;
         const struct sample sample = {
             .suite = suite,
             .cell = cell,
-            .contender = &suite->contenders[repeat ? reference : place],
+            .contender = repeat ? reference : &suite->contenders[place],
             .round = round,
             .repeat = repeat,
         };

@@ -49,6 +49,17 @@ const char *suite_reference(const struct bench_options *options, const struct su
     return suite->reference;
 }
 
+const struct contender *suite_contender(const struct suite *suite, const char *name)
+{
+    size_t i = 0;
+
+    while (strcmp(suite->contenders[i].name, name) != 0) {
+        i++;
+        assert(i < suite->contender_count);
+    }
+    return &suite->contenders[i];
+}
+
 uint32_t suite_parameter(const struct suite *suite, const struct cell *cell, const char *name)
 {
     for (size_t i = 0; i < BENCH_PARAMETERS_MAX && suite->parameters[i] != NULL; i++) {

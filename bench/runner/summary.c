@@ -5,6 +5,7 @@
  * something else than they seem to.
  */
 #include "bench.h"
+#include "measure.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -110,7 +111,7 @@ static struct spread field_spread(const struct selection *selection, const char 
     return stats_spread(values, count);
 }
 
-/* Pairs of the same round. */
+/* Pairs of the same round, unless a measurement is a pair by itself. */
 static struct spread ratio_spread(const struct selection *selection,
                                   const struct selection *reference, const char *name)
 {
@@ -119,6 +120,10 @@ static struct spread ratio_spread(const struct selection *selection,
     size_t count = 0;
 
     for (size_t i = 0; i < selection->count; i++) {
+        if (field(selection->items[i], SAMPLE_RATIO, &values[count])) {
+            references[count++] = 1.0;
+            continue;
+        }
         for (size_t j = 0; j < reference->count; j++) {
             if (selection->items[i]->round == reference->items[j]->round &&
                 field(selection->items[i], name, &values[count]) &&

@@ -216,7 +216,7 @@ static uint32_t estimate_ms(const struct settings *settings, const struct cell *
     (void)contender;
     (void)settings;
     (void)cell;
-    return 6000;
+    return 4500;
 }
 
 const struct suite suite_counts = {

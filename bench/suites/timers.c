@@ -76,7 +76,7 @@ static uint32_t estimate_ms(const struct settings *settings, const struct cell *
                             const struct contender *contender)
 {
     (void)contender;
-    return settings->duration_ms + ESTIMATE_AROUND_MS + cell->parameters[0] / 400;
+    return settings->duration_ms + ESTIMATE_AROUND_MS + cell->parameters[0] / 800;
 }
 
 const struct suite suite_timers = {

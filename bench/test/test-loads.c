@@ -255,6 +255,73 @@ static void count_is_three_calls_for_a_message(void **state)
     json_decref(many);
 }
 
+/* ---- two servers in turns ---- */
+
+static struct run run_duel(const char *own_fault, const char *rival_fault, const char *options)
+{
+    struct child own;
+    struct child rival;
+    unsigned port = 0;
+    unsigned rival_port = 0;
+    char text[256];
+
+    start_stub(&own, own_fault, &port);
+    start_stub(&rival, rival_fault, &rival_port);
+    snprintf(text, sizeof(text),
+             "--connections 4 --server-pid %d --rival-port %u --rival-pid %d --slice-ms 2 %s",
+             (int)own.pid, rival_port, (int)rival.pid, options);
+    struct run run = run_load(load_path, port, text);
+
+    child_stop(&own, PATIENCE_MS);
+    child_release(&own);
+    child_stop(&rival, PATIENCE_MS);
+    child_release(&rival);
+    return run;
+}
+
+/* A ratio for each two slices, and what both servers used; messages are the first one's. */
+static void duel_measures_both_servers(void **state)
+{
+    (void)state;
+    struct run run = run_duel("none", "none", "--duration-ms 11");
+    const json_t *ratios = json_object_get(run.result, "ratios");
+
+    assert_int_equal(run.status, 0);
+    assert_int_equal(json_array_size(ratios), 6);
+    for (size_t i = 0; i < 6; i++) {
+        assert_true(json_number_value(json_array_get(ratios, i)) > 0.0);
+    }
+    assert_true(number_at(run.result, "messages", NULL) >= 6 * 4);
+    assert_true(number_at(run.result, "window_ns", NULL) >= 6 * 2000000);
+    assert_true(number_at(run.result, "server", "cpu_ns") > 0);
+    assert_true(number_at(run.result, "rival", "cpu_ns") > 0);
+    json_decref(run.result);
+}
+
+static void duel_says_which_server_failed(void **state)
+{
+    (void)state;
+    struct run run = run_duel("none", "close", "--duration-ms 2000");
+
+    assert_int_equal(run.status, 4);
+    assert_string_equal(text_at(run.result, "error"), "connection-lost");
+    assert_non_null(strstr(text_at(run.result, "text"), "the rival: "));
+    assert_true(json_is_true(json_object_get(run.result, "rival")));
+    assert_null(json_object_get(run.result, "ratios"));
+    json_decref(run.result);
+
+    run = run_duel("close", "none", "--duration-ms 2000");
+    assert_int_equal(run.status, 4);
+    assert_null(json_object_get(run.result, "rival"));
+    assert_null(json_object_get(run.result, "ratios"));
+    json_decref(run.result);
+
+    run = run_duel("none", "flip", "--duration-ms 2000");
+    assert_int_equal(run.status, 3);
+    assert_true(json_is_true(json_object_get(run.result, "rival")));
+    json_decref(run.result);
+}
+
 /* ---- datagrams ---- */
 
 enum udp_fault { UDP_NONE, UDP_FLIP, UDP_TWICE, UDP_LOSE_ONE, UDP_LOSE_MANY, UDP_SWALLOW };
@@ -365,6 +432,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(open_loop_keeps_a_given_rate),
         cmocka_unit_test(load_sends_as_many_messages_as_asked),
         cmocka_unit_test(count_is_three_calls_for_a_message),
+        cmocka_unit_test(duel_measures_both_servers),
+        cmocka_unit_test(duel_says_which_server_failed),
         cmocka_unit_test(udp_says_what_is_wrong),
         cmocka_unit_test(udp_counts_what_was_lost),
     };
