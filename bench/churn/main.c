@@ -47,11 +47,13 @@ struct churn {
     struct histogram service;
 };
 
-static void set_options(const struct churn *churn, int fd)
+static struct churn churn;
+
+static void set_options(int fd)
 {
     const struct linger reset = {.l_onoff = 1, .l_linger = 0};
     const int on = 1;
-    const char *cc = churn->options.congestion;
+    const char *cc = churn.options.congestion;
 
     if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) < 0 ||
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0 ||
@@ -61,41 +63,41 @@ static void set_options(const struct churn *churn, int fd)
     }
 }
 
-static void slot_open(struct churn *churn, struct slot *slot)
+static void slot_open(struct slot *slot)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = slot};
-    const uint32_t size = churn->options.size;
+    const uint32_t size = churn.options.size;
 
     slot->opened_ns = clock_now_ns();
     slot->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (slot->fd < 0) {
         source_fail(SOURCE_SYSTEM, "socket: %s", strerror(errno));
     }
-    set_options(churn, slot->fd);
-    slot->at = pattern_offset(churn->number++);
+    set_options(slot->fd);
+    slot->at = pattern_offset(churn.number++);
     slot->left = size;
-    if (connect(slot->fd, (const struct sockaddr *)&churn->server, sizeof(churn->server)) < 0) {
-        source_fail(SOURCE_REFUSED, "connection %u: %s", churn->number - 1, strerror(errno));
+    if (connect(slot->fd, (const struct sockaddr *)&churn.server, sizeof(churn.server)) < 0) {
+        source_fail(SOURCE_REFUSED, "connection %u: %s", churn.number - 1, strerror(errno));
     }
-    if (send(slot->fd, churn->pattern + slot->at, size, MSG_NOSIGNAL) != (ssize_t)size ||
-        epoll_ctl(churn->epoll_fd, EPOLL_CTL_ADD, slot->fd, &event) < 0) {
-        source_fail(SOURCE_LOST, "connection %u: %s", churn->number - 1, strerror(errno));
+    if (send(slot->fd, churn.pattern + slot->at, size, MSG_NOSIGNAL) != (ssize_t)size ||
+        epoll_ctl(churn.epoll_fd, EPOLL_CTL_ADD, slot->fd, &event) < 0) {
+        source_fail(SOURCE_LOST, "connection %u: %s", churn.number - 1, strerror(errno));
     }
-    churn->open++;
+    churn.open++;
 }
 
-static void slot_close(struct churn *churn, struct slot *slot)
+static void slot_close(struct slot *slot)
 {
-    histogram_add(&churn->service, clock_now_ns() - slot->opened_ns);
+    histogram_add(&churn.service, clock_now_ns() - slot->opened_ns);
     close(slot->fd);
-    churn->open--;
-    churn->connections++;
-    if (churn->reopen) {
-        slot_open(churn, slot);
+    churn.open--;
+    churn.connections++;
+    if (churn.reopen) {
+        slot_open(slot);
     }
 }
 
-static void slot_receive(struct churn *churn, struct slot *slot)
+static void slot_receive(struct slot *slot)
 {
     static uint8_t buffer[65536];
     const ssize_t n = recv(slot->fd, buffer, sizeof(buffer), MSG_DONTWAIT);
@@ -107,76 +109,75 @@ static void slot_receive(struct churn *churn, struct slot *slot)
         source_fail(SOURCE_LOST, "a connection ended before its message had come back: %s",
                     n == 0 ? "closed by the server" : strerror(errno));
     }
-    if ((uint32_t)n > slot->left || memcmp(buffer, churn->pattern + slot->at, (size_t)n) != 0) {
+    if ((uint32_t)n > slot->left || memcmp(buffer, churn.pattern + slot->at, (size_t)n) != 0) {
         source_fail(SOURCE_WRONG_BYTES, "%zd bytes came back that are not those that were sent", n);
     }
     slot->at = pattern_advance(slot->at, (uint32_t)n);
     slot->left -= (uint32_t)n;
     if (slot->left == 0) {
-        slot_close(churn, slot);
+        slot_close(slot);
     }
 }
 
 /* Returns: whether anything happened. */
-static bool turn(struct churn *churn)
+static bool turn(void)
 {
     struct epoll_event events[EVENTS_PER_TURN];
-    const int wait_ms = churn->options.spin ? 0 : 20;
-    const int count = epoll_wait(churn->epoll_fd, events, EVENTS_PER_TURN, wait_ms);
+    const int wait_ms = churn.options.spin ? 0 : 20;
+    const int count = epoll_wait(churn.epoll_fd, events, EVENTS_PER_TURN, wait_ms);
 
     for (int i = 0; i < count; i++) {
-        slot_receive(churn, events[i].data.ptr);
+        slot_receive(events[i].data.ptr);
     }
     return count > 0;
 }
 
 /* Connections for so long, then until none is open. */
-static void phase(struct churn *churn, uint64_t duration_ns)
+static void phase(uint64_t duration_ns)
 {
     const uint64_t start = clock_now_ns();
     uint64_t now = start;
     uint64_t progress = start;
 
-    churn->reopen = true;
-    for (uint32_t i = 0; i < churn->options.connections; i++) {
-        slot_open(churn, &churn->slots[i]);
+    churn.reopen = true;
+    for (uint32_t i = 0; i < churn.options.connections; i++) {
+        slot_open(&churn.slots[i]);
     }
-    while (churn->open > 0) {
-        const bool active = turn(churn);
+    while (churn.open > 0) {
+        const bool active = turn();
         const uint64_t then = now;
 
         now = clock_now_ns();
         if (active) {
             progress = now;
-        } else if (churn->options.spin) {
-            churn->idle_ns += now - then;
+        } else if (churn.options.spin) {
+            churn.idle_ns += now - then;
         }
-        if (now - progress > churn->options.timeout_ms * NS_PER_MS) {
-            source_fail(SOURCE_STALLED, "%u connections got no answer for %u ms", churn->open,
-                        churn->options.timeout_ms);
+        if (now - progress > churn.options.timeout_ms * NS_PER_MS) {
+            source_fail(SOURCE_STALLED, "%u connections got no answer for %u ms", churn.open,
+                        churn.options.timeout_ms);
         }
-        churn->reopen = now - start < duration_ns;
+        churn.reopen = now - start < duration_ns;
     }
 }
 
-static void print_result(const struct churn *churn, const struct window *window)
+static void print_result(const struct window *window)
 {
-    const struct histogram *h = &churn->service;
+    const struct histogram *h = &churn.service;
 
-    source_print(json_pack(
-        "{sb sI sI sI sI sf s{sI sI sI} so so}", "ok", 1, "at_a_time",
-        (json_int_t)churn->options.connections, "size", (json_int_t)churn->options.size,
-        "window_ns", (json_int_t)window->wall_ns, "connections", (json_int_t)churn->connections,
-        "connections_per_second", (double)churn->connections * 1e9 / (double)window->wall_ns,
-        "service_ns", "p50", (json_int_t)histogram_percentile(h, 50.0), "p99",
-        (json_int_t)histogram_percentile(h, 99.0), "max", (json_int_t)h->max, "generator",
-        window_load_json(window, churn->connections, churn->idle_ns), "server",
-        window_server_json(window, churn->connections)));
+    source_print(json_pack("{sb sI sI sI sI sf s{sI sI sI} so so}", "ok", 1, "at_a_time",
+                           (json_int_t)churn.options.connections, "size",
+                           (json_int_t)churn.options.size, "window_ns", (json_int_t)window->wall_ns,
+                           "connections", (json_int_t)churn.connections, "connections_per_second",
+                           (double)churn.connections * 1e9 / (double)window->wall_ns, "service_ns",
+                           "p50", (json_int_t)histogram_percentile(h, 50.0), "p99",
+                           (json_int_t)histogram_percentile(h, 99.0), "max", (json_int_t)h->max,
+                           "generator", window_load_json(window, churn.connections, churn.idle_ns),
+                           "server", window_server_json(window, churn.connections)));
 }
 
 int main(int argc, char **argv)
 {
-    static struct churn churn;
     struct window window;
 
     source_parse(argc, argv,
@@ -194,13 +195,11 @@ int main(int argc, char **argv)
     if (churn.pattern == NULL || churn.slots == NULL || churn.epoll_fd < 0) {
         source_fail(SOURCE_SYSTEM, "start: %s", strerror(errno));
     }
-    phase(&churn, churn.options.warmup_ms * NS_PER_MS);
+    phase(churn.options.warmup_ms * NS_PER_MS);
     churn.connections = 0;
     churn.idle_ns = 0;
     histogram_reset(&churn.service);
-    source_open(&churn.options, &window);
-    phase(&churn, churn.options.duration_ms * NS_PER_MS);
-    source_close(&window);
-    print_result(&churn, &window);
+    source_measure(&churn.options, &churn.connections, phase, &window);
+    print_result(&window);
     return SOURCE_OK;
 }

@@ -3,7 +3,9 @@
  */
 #include "source.h"
 
+#include "clock.h"
 #include "number.h"
+#include "turns.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,6 +24,7 @@ enum {
     KEY_SPIN,
     KEY_PID,
     KEY_CPU,
+    KEY_SLICE,
 };
 
 static const struct argp_option option_table[] = {
@@ -31,6 +34,7 @@ static const struct argp_option option_table[] = {
     {"depth", KEY_DEPTH, "N", 0, "messages in flight per connection (1)", 0},
     {"warmup-ms", KEY_WARMUP, "MS", 0, "load before the measured window (100)", 0},
     {"duration-ms", KEY_DURATION, "MS", 0, "length of the measured window (1000)", 0},
+    {"slice-ms", KEY_SLICE, "MS", 0, TURNS_TEXT, 0},
     {"timeout-ms", KEY_TIMEOUT, "MS", 0, "give up after this long without an answer (5000)", 0},
     {"cc", KEY_CC, "NAME", 0, "TCP congestion control (the system's default)", 0},
     {"spin", KEY_SPIN, NULL, 0, "poll instead of sleeping when there is nothing to do", 0},
@@ -49,6 +53,9 @@ static error_t parse_times(int key, char *text, struct argp_state *state)
         return 0;
     case KEY_DURATION:
         options->duration_ms = (uint32_t)number_argument(text, 1, 600000, state);
+        return 0;
+    case KEY_SLICE:
+        options->slice_ms = (uint32_t)number_argument(text, 1, 600000, state);
         return 0;
     case KEY_TIMEOUT:
         options->timeout_ms = (uint32_t)number_argument(text, 1, 600000, state);
@@ -147,14 +154,37 @@ static void check(const struct window *window, int rc)
     }
 }
 
-void source_open(const struct source_options *options, struct window *window)
+static void measure(const struct source_options *options, uint32_t duration_ms,
+                    void (*phase)(uint64_t duration_ns), struct window *sum)
 {
-    window->server_pid = options->server_pid;
-    window->server_cpu = options->server_cpu;
-    check(window, window_open(window));
+    struct window now = {.server_pid = options->server_pid, .server_cpu = options->server_cpu};
+
+    check(&now, window_open(&now));
+    phase(duration_ms * NS_PER_MS);
+    check(&now, window_close(&now));
+    window_add(sum, &now);
 }
 
-void source_close(struct window *window)
+void source_measure(const struct source_options *options, const uint64_t *count,
+                    void (*phase)(uint64_t duration_ns), struct window *out_window)
 {
-    check(window, window_close(window));
+    *out_window = (struct window){
+        .server_pid = options->server_pid,
+        .server_cpu = options->server_cpu,
+    };
+    if (options->slice_ms == 0) {
+        measure(options, options->duration_ms, phase, out_window);
+        return;
+    }
+    turns_ready();
+    while (turns_next()) {
+        const uint64_t cpu_ns = window_server_ns(out_window);
+        const uint64_t before = *count;
+
+        measure(options, options->slice_ms, phase, out_window);
+        turns_done(window_server_ns(out_window) - cpu_ns, *count - before);
+    }
+    if (*count == 0) {
+        source_fail(SOURCE_USAGE, "%s", TURNS_NONE);
+    }
 }

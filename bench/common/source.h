@@ -30,6 +30,7 @@ struct source_options {
     uint32_t warmup_ms;
     uint32_t duration_ms;
     uint32_t timeout_ms;
+    uint32_t slice_ms;      /* measure in turns (turns.h) of this length; 0: in one window */
     const char *congestion; /* NULL: what the system gives */
     bool spin;
     pid_t server_pid;
@@ -46,10 +47,13 @@ _Noreturn void source_fail(enum source_exit status, const char *format, ...)
 /** source_print() - print the result: the reference to @object is taken over. */
 void source_print(json_t *object);
 
-/** source_open() - window_open() for these options; ends the program when the server is gone. */
-void source_open(const struct source_options *options, struct window *window);
-
-/** source_close() - window_close(), the same way. */
-void source_close(struct window *window);
+/**
+ * source_measure() - measure duration_ms, or slices as long as they are asked for; ends the program
+ * when the server is gone.
+ * @count: what was done so far, which @phase counts up.
+ * @phase: loads the server for a time, then lets everything come back.
+ */
+void source_measure(const struct source_options *options, const uint64_t *count,
+                    void (*phase)(uint64_t duration_ns), struct window *out_window);
 
 #endif

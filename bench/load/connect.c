@@ -27,8 +27,7 @@
 
 static int raise_descriptor_limit(struct load *load)
 {
-    const rlim_t servers = load->options->rival_port == 0 ? 1 : 2;
-    const rlim_t wanted = servers * load->options->connections + OTHER_DESCRIPTORS;
+    const rlim_t wanted = load->options->connections + OTHER_DESCRIPTORS;
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0) {
@@ -38,9 +37,9 @@ static int raise_descriptor_limit(struct load *load)
         limit.rlim_cur = limit.rlim_max;
         if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < wanted) {
             return load_fail(load, LOAD_SYSTEM,
-                             "%llu connections need %llu open files, the limit is %llu",
-                             (unsigned long long)(servers * load->options->connections),
-                             (unsigned long long)wanted, (unsigned long long)limit.rlim_max);
+                             "%u connections need %llu open files, the limit is %llu",
+                             load->options->connections, (unsigned long long)wanted,
+                             (unsigned long long)limit.rlim_max);
         }
     }
     return 0;

@@ -3,7 +3,6 @@
  *
  *   main.c          options, exit status
  *   load.c          the closed loop: phases, accounting, verification; moves no byte itself
- *   duel.c          two servers in turns
  *   connect.c       opening the connections
  *   engine_uring.c  moving the bytes with io_uring
  *   engine_epoll.c  moving the bytes with epoll
@@ -64,10 +63,7 @@ struct load_options {
     uint32_t rate;         /* open loop of so many messages a second; 0: none */
     uint32_t messages;     /* in the window, instead of a duration; 0: duration_ms */
     uint32_t saturate_ms;  /* how long the saturation is measured */
-    /* A second server, measured in turns with the first; port 0: none. */
-    uint16_t rival_port;
-    pid_t rival_pid;
-    uint32_t slice_ms; /* length of a turn */
+    uint32_t slice_ms;     /* measure in turns (turns.h) of this length; 0: in one window */
 };
 
 struct load_connection {
@@ -142,20 +138,6 @@ struct load {
  */
 int load_run(struct load *load, const struct load_options *options);
 
-/** load_open() - the run up to its measured part: open, greet, warm up. Returns: as load_run(). */
-int load_open(struct load *load, const struct load_options *options);
-
-/**
- * load_slice() - measure for slice_ms, beginning and ending with nothing in flight, and add it to
- * what was measured before.
- * @out_cost_ns: CPU time of the server for each message of this slice.
- * Returns: as load_run().
- */
-int load_slice(struct load *load, double *out_cost_ns);
-
-/** load_end() - all that was asked for has come; whatever comes now was never sent. */
-int load_end(struct load *load);
-
 /** load_fail() - note the first failure. Returns: -1, so that callers can return it. */
 int load_fail(struct load *load, enum load_failure failure, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -189,26 +171,7 @@ int load_connect_all(struct load *load);
 /** load_failure_name() - "wrong-bytes" and so on. */
 const char *load_failure_name(enum load_failure failure);
 
-/* Pairs of slices, a limit nobody reaches. */
-#define DUEL_PAIRS_MAX 1000u
-
-/* Two servers that are measured in turns. */
-struct duel {
-    struct load own;
-    struct load rival;
-    struct load_options rival_options;
-    double ratios[DUEL_PAIRS_MAX]; /* cost of a message, own to rival, of two slices side by side */
-    uint32_t pairs;
-};
-
-/** duel_run() - the whole run. Returns: 0, or -1 with the failure noted in @duel->own. */
-int duel_run(struct duel *duel, const struct load_options *options);
-
-/**
- * load_print() - the JSON object, one line on standard output.
- * @duel: that @load belongs to, or NULL.
- * Returns: 0 or -1.
- */
-int load_print(const struct load *load, const struct duel *duel);
+/** load_print() - the JSON object, one line on standard output. Returns: 0 or -1. */
+int load_print(const struct load *load);
 
 #endif

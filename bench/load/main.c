@@ -5,6 +5,7 @@
 #include "load.h"
 
 #include "number.h"
+#include "turns.h"
 
 #include <argp.h>
 #include <assert.h>
@@ -34,8 +35,6 @@ enum {
     KEY_REPLY,
     KEY_MESSAGES,
     KEY_SATURATE,
-    KEY_RIVAL_PORT,
-    KEY_RIVAL_PID,
     KEY_SLICE,
 };
 
@@ -62,10 +61,7 @@ static const struct argp_option option_table[] = {
      0},
     {"saturate-ms", KEY_SATURATE, "MS", 0,
      "length of each of the two windows that find out how much that is (300)", 0},
-    {"rival-port", KEY_RIVAL_PORT, "N", 0,
-     "measure a second server of the same host in turns with the first, for as long", 0},
-    {"rival-pid", KEY_RIVAL_PID, "PID", 0, "its process, which must be watched as the first", 0},
-    {"slice-ms", KEY_SLICE, "MS", 0, "length of a turn (10)", 0},
+    {"slice-ms", KEY_SLICE, "MS", 0, TURNS_TEXT, 0},
     {0},
 };
 
@@ -89,7 +85,6 @@ static const struct number_option number_table[] = {
     {KEY_RATE, 1, 10000000, offsetof(struct load_options, rate)},
     {KEY_RATE_PERCENT, 1, 1000, offsetof(struct load_options, rate_percent)},
     {KEY_SATURATE, 1, 3600000, offsetof(struct load_options, saturate_ms)},
-    {KEY_RIVAL_PID, 1, 1L << 22, offsetof(struct load_options, rival_pid)},
     {KEY_SLICE, 1, 3600000, offsetof(struct load_options, slice_ms)},
     {KEY_SERVER_PID, 1, 1L << 22, offsetof(struct load_options, server_pid)},
     {KEY_SERVER_CPU, 0, CPU_SETSIZE - 1, offsetof(struct load_options, server_cpu)},
@@ -127,22 +122,6 @@ static void parse_engine(const char *text, struct argp_state *state)
     argp_error(state, "engine '%s' is none of auto, uring, epoll", text);
 }
 
-static void check(const struct load_options *options, const struct argp_state *state)
-{
-    if (options->port == 0) {
-        argp_error(state, "--port is missing");
-    }
-    if (options->rival_port == 0 && options->rival_pid == 0) {
-        return;
-    }
-    if (options->rival_port == 0 || options->rival_pid == 0 || options->server_pid == 0) {
-        argp_error(state, "a rival needs --rival-port, --rival-pid and --server-pid");
-    }
-    if (load_is_open(options) || options->messages > 0) {
-        argp_error(state, "with a rival the closed loop is measured, for a time");
-    }
-}
-
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
     struct load_options *options = state->input;
@@ -153,9 +132,6 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_PORT:
         options->port = (uint16_t)number_argument(argument, 1, UINT16_MAX, state);
-        return 0;
-    case KEY_RIVAL_PORT:
-        options->rival_port = (uint16_t)number_argument(argument, 1, UINT16_MAX, state);
         return 0;
     case KEY_CC:
         options->congestion = argument;
@@ -169,7 +145,12 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     case ARGP_KEY_ARG:
         return ARGP_ERR_UNKNOWN;
     case ARGP_KEY_END:
-        check(options, state);
+        if (options->port == 0) {
+            argp_error(state, "--port is missing");
+        }
+        if (options->slice_ms > 0 && (load_is_open(options) || options->messages > 0)) {
+            argp_error(state, "in turns the closed loop is measured, for a time");
+        }
         return 0;
     default:
         return parse_number(key, argument, state);
@@ -188,7 +169,7 @@ static void pin(int cpu)
     }
 }
 
-static struct duel duel; /* large: the histograms */
+static struct load load; /* large: the histogram */
 
 int main(int argc, char **argv)
 {
@@ -209,7 +190,6 @@ int main(int argc, char **argv)
         .duration_ms = 1000,
         .timeout_ms = 5000,
         .saturate_ms = 300,
-        .slice_ms = 10,
         .cpu = -1,
         .server_cpu = -1,
     };
@@ -219,17 +199,12 @@ int main(int argc, char **argv)
     if (options.cpu >= 0) {
         pin(options.cpu);
     }
-    const bool has_rival = options.rival_port != 0;
-    const struct load *load = &duel.own;
-    const int rc = has_rival ? duel_run(&duel, &options) : load_run(&duel.own, &options);
-
-    if (rc < 0) {
-        fprintf(stderr, "gyre-load: %s: %s\n", load_failure_name(load->failure),
-                load->failure_text);
+    if (load_run(&load, &options) < 0) {
+        fprintf(stderr, "gyre-load: %s: %s\n", load_failure_name(load.failure), load.failure_text);
     }
-    if (load_print(load, has_rival ? &duel : NULL) < 0) {
+    if (load_print(&load) < 0) {
         fprintf(stderr, "gyre-load: cannot write the result\n");
         return LOAD_SYSTEM;
     }
-    return (int)load->failure;
+    return (int)load.failure;
 }

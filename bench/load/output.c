@@ -83,19 +83,7 @@ static json_t *result_json(const struct load *load)
                      spread_json(load));
 }
 
-static void add_duel(json_t *result, const struct duel *duel)
-{
-    const struct load *rival = &duel->rival;
-    json_t *ratios = json_array();
-
-    for (uint32_t i = 0; i < duel->pairs; i++) {
-        json_array_append_new(ratios, json_real(duel->ratios[i]));
-    }
-    json_object_set_new(result, "rival", window_server_json(&rival->window, rival->messages));
-    json_object_set_new(result, "ratios", ratios);
-}
-
-int load_print(const struct load *load, const struct duel *duel)
+int load_print(const struct load *load)
 {
     json_t *root = load->failure == LOAD_OK
                        ? result_json(load)
@@ -107,11 +95,6 @@ int load_print(const struct load *load, const struct duel *duel)
     }
     if (load->failure == LOAD_OK && load_is_open(load->options)) {
         add_open(root, load);
-    }
-    if (load->failure == LOAD_OK && duel != NULL) {
-        add_duel(root, duel);
-    } else if (duel != NULL && duel->rival.failure != LOAD_OK) {
-        json_object_set_new(root, "rival", json_true());
     }
     int rc = json_dumpf(root, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
 

@@ -23,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -75,15 +76,26 @@ static void pin_or_exit(int cpu)
     }
 }
 
-static _Noreturn void run_child(const struct child_spec *spec, pid_t parent, int out_fd, int err_fd)
+/* The ends of the descriptors that the child gets; -1: none. */
+struct ends {
+    int in_fd;
+    int out_fd;
+    int err_fd;
+};
+
+static _Noreturn void run_child(const struct child_spec *spec, pid_t parent,
+                                const struct ends *ends)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) {
         _exit(126); /* the runner died before the line above */
     }
     setpgid(0, 0);
-    dup2(out_fd, STDOUT_FILENO);
-    dup2(err_fd, STDERR_FILENO);
+    if (ends->in_fd >= 0) {
+        dup2(ends->in_fd, STDIN_FILENO);
+    }
+    dup2(ends->out_fd, STDOUT_FILENO);
+    dup2(ends->err_fd, STDERR_FILENO);
     pin_or_exit(spec->cpu);
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
@@ -97,44 +109,54 @@ static _Noreturn void run_child(const struct child_spec *spec, pid_t parent, int
     _exit(127);
 }
 
-static int open_files(struct child *child, int *out_write_fd)
+static void close_if(int *fd)
 {
-    int pipe_fds[2];
+    if (*fd >= 0) {
+        close(*fd);
+    }
+    *fd = -1;
+}
 
-    if (pipe2(pipe_fds, O_CLOEXEC) < 0) {
+/* A pair of sockets for the input: writing to one whose reader has ended is an error, no signal. */
+static int open_files(struct child *child, const struct child_spec *spec, struct ends *ends)
+{
+    int in[2] = {-1, -1};
+    int out[2];
+
+    if (pipe2(out, O_CLOEXEC) < 0) {
         return -errno;
     }
+    child->out_fd = out[0];
+    ends->out_fd = out[1];
     child->err_fd = memfd_create("stderr", MFD_CLOEXEC);
-    if (child->err_fd < 0) {
-        const int error = errno;
-
-        close(pipe_fds[0]);
-        close(pipe_fds[1]);
-        return -error;
+    ends->err_fd = child->err_fd;
+    if (child->err_fd < 0 ||
+        (spec->is_told && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in) < 0)) {
+        return -errno;
     }
-    child->out_fd = pipe_fds[0];
-    *out_write_fd = pipe_fds[1];
+    child->in_fd = in[0];
+    ends->in_fd = in[1];
     return 0;
 }
 
 int child_spawn(struct child *child, const struct child_spec *spec)
 {
     const pid_t parent = getpid();
-    int write_fd = -1;
+    struct ends ends = {-1, -1, -1};
 
-    *child = (struct child){.pidfd = -1};
-    int rc = open_files(child, &write_fd);
+    *child = (struct child){.pidfd = -1, .in_fd = -1, .out_fd = -1, .err_fd = -1};
+    int rc = open_files(child, spec, &ends);
 
-    if (rc < 0) {
-        return rc;
+    if (rc == 0) {
+        fflush(NULL);
+        child->pid = fork();
+        if (child->pid == 0) {
+            run_child(spec, parent, &ends);
+        }
+        rc = child->pid < 0 ? -errno : 0;
     }
-    fflush(NULL);
-    child->pid = fork();
-    if (child->pid == 0) {
-        run_child(spec, parent, write_fd, child->err_fd);
-    }
-    rc = child->pid < 0 ? -errno : 0;
-    close(write_fd);
+    close_if(&ends.in_fd);
+    close_if(&ends.out_fd);
     if (rc == 0) {
         child->pidfd = pidfd_open(child->pid, 0);
         rc = child->pidfd < 0 ? -errno : 0;
@@ -144,6 +166,19 @@ int child_spawn(struct child *child, const struct child_spec *spec)
         child_release(child);
     }
     return rc;
+}
+
+int child_tell(const struct child *child, const char *text)
+{
+    const size_t len = strlen(text);
+    const ssize_t n = send(child->in_fd, text, len, MSG_NOSIGNAL);
+
+    return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EMSGSIZE;
+}
+
+void child_tell_end(struct child *child)
+{
+    close_if(&child->in_fd);
 }
 
 /*
@@ -268,10 +303,8 @@ void child_describe_end(const struct child *child, char *text, size_t size)
 void child_release(struct child *child)
 {
     assert(child->pid <= 0 || child->ended);
-    if (child->pidfd >= 0) {
-        close(child->pidfd);
-    }
-    close(child->out_fd);
-    close(child->err_fd);
-    *child = (struct child){.pidfd = -1};
+    close_if(&child->pidfd);
+    close_if(&child->in_fd);
+    close_if(&child->out_fd);
+    close_if(&child->err_fd);
 }

@@ -13,11 +13,13 @@ struct child_spec {
     char *const *argv;       /* argv[0] is the path */
     const char *environment; /* one "NAME=value" to add, or NULL */
     int cpu;                 /* -1: not pinned */
+    bool is_told;            /* its standard input is child_tell()'s */
 };
 
 struct child {
     pid_t pid; /* 0: none */
     int pidfd;
+    int in_fd;  /* other end of its standard input, -1: none */
     int out_fd; /* read end of its standard output */
     int err_fd; /* memory file with its standard error: it can never block on it */
     int status; /* of waitpid(2), once it has ended */
@@ -38,8 +40,14 @@ bool child_interrupted(void);
  */
 int child_spawn(struct child *child, const struct child_spec *spec);
 
+/** child_tell() - write to the standard input of a child that is told. Returns: 0, or -errno. */
+int child_tell(const struct child *child, const char *text);
+
+/** child_tell_end() - the end of its input. */
+void child_tell_end(struct child *child);
+
 /**
- * child_read_line() - the first line of the child's standard output.
+ * child_read_line() - the next line of the child's standard output.
  * Returns: 0 with the line, without its newline, in @line; -EPIPE when the output ended before;
  * -ETIMEDOUT; -EINTR when interrupted; -EMSGSIZE.
  */

@@ -20,7 +20,6 @@
 /* Beyond warm-up and window: connecting, greeting, and the load's own time limits. */
 #define LOAD_EXTRA_MS    60000
 #define LOAD_STALL_MS    "5000"
-#define OUTPUT_MAX       65536
 
 #define EXIT_WRONG_BYTES 3 /* of every load */
 
@@ -319,25 +318,30 @@ static void take_result(struct sample *sample, const struct child *child, const 
     }
 }
 
-json_t *program_run(struct sample *sample, const struct command *command, int cpu, int limit_ms)
+int program_start(struct child *child, struct sample *sample, const struct command *command,
+                  int cpu, bool is_told)
 {
-    static char line[OUTPUT_MAX];
-    struct child child;
-    json_t *result = NULL;
     const struct child_spec spec = {
         .argv = (char *const *)(uintptr_t)command->argv,
         .cpu = cpu,
+        .is_told = is_told,
     };
-    int rc = child_spawn(&child, &spec);
+    const int rc = child_spawn(child, &spec);
 
     if (rc < 0) {
         sample_fail(sample, OUTCOME_FAILED, "%s: %s", command->argv[0], strerror(-rc));
-        return NULL;
+        return -1;
     }
-    line[0] = '\0';
-    rc = child_read_line(&child, line, sizeof(line), limit_ms);
-    if (rc == 0 || rc == -EPIPE) {
-        rc = child_wait(&child, STOP_GRACE_MS);
+    return 0;
+}
+
+int program_read(struct sample *sample, struct child *child, char *line, int limit_ms)
+{
+    const int rc = child_read_line(child, line, PROGRAM_LINE_MAX, limit_ms);
+
+    if (rc == -EPIPE) {
+        line[0] = '\0'; /* how it ended says more */
+        return 0;
     }
     if (rc == -EINTR) {
         sample_fail(sample, OUTCOME_INTERRUPTED, "interrupted");
@@ -345,10 +349,40 @@ json_t *program_run(struct sample *sample, const struct command *command, int cp
         sample_fail(sample, OUTCOME_FAILED, "%s did not finish: %s", sample->contender->name,
                     strerror(-rc));
     }
-    child_stop(&child, STOP_GRACE_MS);
-    take_result(sample, &child, line, &result);
-    child_release(&child);
+    return rc;
+}
+
+json_t *program_end(struct sample *sample, struct child *child, const char *line)
+{
+    json_t *result = NULL;
+
+    if (sample->outcome == OUTCOME_OK) {
+        const int rc = child_wait(child, STOP_GRACE_MS);
+
+        if (rc == -EINTR) {
+            sample_fail(sample, OUTCOME_INTERRUPTED, "interrupted");
+        } else if (rc < 0) {
+            sample_fail(sample, OUTCOME_FAILED, "%s did not end: %s", sample->contender->name,
+                        strerror(-rc));
+        }
+    }
+    child_stop(child, STOP_GRACE_MS);
+    take_result(sample, child, line, &result);
+    child_release(child);
     return result;
+}
+
+json_t *program_run(struct sample *sample, const struct command *command, int cpu, int limit_ms)
+{
+    static char line[PROGRAM_LINE_MAX];
+    struct child child;
+
+    if (program_start(&child, sample, command, cpu, false) < 0) {
+        return NULL;
+    }
+    line[0] = '\0';
+    program_read(sample, &child, line, limit_ms);
+    return program_end(sample, &child, line);
 }
 
 json_t *load_run(const struct bench_options *options, const struct settings *settings,
@@ -380,115 +414,42 @@ void server_figures(const struct bench_options *options, struct sample *sample, 
     }
 }
 
-/* The reference, when something else is measured in turns with it. */
-struct rival {
-    struct sample sample; /* what goes wrong with it */
-    struct server server;
-};
-
-static bool rival_start(struct rival *rival, const struct bench_options *options,
-                        struct sample *sample, const struct load_plan *plan)
+int plan_command(struct command *command, const struct bench_options *options,
+                 const struct settings *settings, struct sample *sample,
+                 const struct load_plan *plan, const struct server *server)
 {
-    const char *name = suite_reference(options, sample->suite);
-    struct command command;
-
-    rival->sample = (struct sample){
-        .suite = sample->suite,
-        .cell = sample->cell,
-        .contender = suite_contender(sample->suite, name),
-    };
-    if (plan->slice_ms == 0 || (rival->sample.contender == sample->contender && !sample->repeat) ||
-        command_contender(&command, options, &rival->sample) < 0) {
-        return false;
-    }
-    if (server_start(&rival->server, options, &rival->sample, &command,
-                     rival->sample.contender->expect) == 0) {
-        return true;
-    }
-    return false;
-}
-
-static void rival_stop(struct rival *rival)
-{
-    server_stop(&rival->server, &rival->sample);
-    json_decref(rival->sample.figures);
-    json_decref(rival->sample.detail);
-}
-
-static void note_ratios(struct sample *sample, const json_t *ratios)
-{
-    double values[STATS_MAX];
-    size_t count = 0;
-
-    for (; count < json_array_size(ratios) && count < STATS_MAX; count++) {
-        values[count] = json_number_value(json_array_get(ratios, count));
-    }
-    if (count > 0) {
-        sample_figure(sample, SAMPLE_RATIO, stats_median(values, count));
-    }
-}
-
-static const json_t *load_servers(const struct bench_options *options,
-                                  const struct settings *settings, struct sample *sample,
-                                  const struct load_plan *plan, const struct server *server,
-                                  const struct server *rival)
-{
-    struct command command;
-
-    if (load_command(&command, options, settings, sample, server, plan->program) < 0) {
-        return NULL;
+    if (load_command(command, options, settings, sample, server, plan->program) < 0) {
+        return -1;
     }
     if (plan->is_tcp) {
-        command_add(&command, "--cc");
-        command_add(&command, options->congestion);
+        command_add(command, "--cc");
+        command_add(command, options->congestion);
     }
     for (size_t i = 0; i < 4 && plan->options[i].option != NULL; i++) {
-        command_add_number(&command, plan->options[i].option,
+        command_add_number(command, plan->options[i].option,
                            sample_parameter(sample, plan->options[i].parameter));
     }
-    if (rival != NULL) {
-        command_add_number(&command, "--rival-port", rival->port);
-        command_add_number(&command, "--rival-pid", rival->child.pid);
-        command_add_number(&command, "--slice-ms", plan->slice_ms);
-    }
-    json_t *load = load_run(options, settings, sample, &command);
-
-    sample_detail(sample, "load", load);
-    note_ratios(sample, json_object_get(load, "ratios"));
-    return load;
-}
-
-/* A reference that failed is noted where it is measured itself; here it only gives no ratio. */
-static bool forgive(struct sample *sample, const json_t *load)
-{
-    if (sample->outcome != OUTCOME_FAILED || !json_is_true(json_object_get(load, "rival"))) {
-        return false;
-    }
-    sample->outcome = OUTCOME_OK;
-    sample->text[0] = '\0';
-    return true;
+    return 0;
 }
 
 const json_t *server_under_load(const struct bench_options *options,
                                 const struct settings *settings, struct sample *sample,
-                                const struct command *server_command, const struct load_plan *plan)
+                                const struct load_plan *plan)
 {
-    struct rival rival;
+    struct command command;
     struct server server;
-    const json_t *load = NULL;
+    json_t *load = NULL;
 
-    if (server_start(&server, options, sample, server_command, sample->contender->expect) < 0) {
+    if (plan->server(&command, options, sample) < 0 ||
+        server_start(&server, options, sample, &command, sample->contender->expect) < 0) {
         return NULL;
     }
-    const bool has_rival = rival_start(&rival, options, sample, plan);
-
-    if (has_rival) {
-        load = load_servers(options, settings, sample, plan, &server, &rival.server);
-        rival_stop(&rival);
+    if (turns_wanted(options, sample, plan)) {
+        load = turns_run(options, settings, sample, plan, &server);
+    } else if (plan_command(&command, options, settings, sample, plan, &server) == 0) {
+        load = load_run(options, settings, sample, &command);
     }
-    if (!has_rival || forgive(sample, load)) {
-        load = load_servers(options, settings, sample, plan, &server, NULL);
-    }
+    sample_detail(sample, "load", load);
     server_stop(&server, sample);
     return load;
 }

@@ -126,6 +126,26 @@ int load_command(struct command *command, const struct bench_options *options,
  */
 json_t *program_run(struct sample *sample, const struct command *command, int cpu, int limit_ms);
 
+/** program_start() - its first half. @is_told: see child.h. Returns: 0, or -1 after sample_fail(). */
+int program_start(struct child *child, struct sample *sample, const struct command *command,
+                  int cpu, bool is_told);
+
+/* What a program prints about itself is shorter. */
+#define PROGRAM_LINE_MAX 65536
+
+/**
+ * program_read() - the next line that it prints; @line of PROGRAM_LINE_MAX is empty when there is
+ * none. Returns: 0, or -1 after sample_fail().
+ */
+int program_read(struct sample *sample, struct child *child, char *line, int limit_ms);
+
+/**
+ * program_end() - its second half: wait for the end, judge, release the child.
+ * @line: the last that it printed.
+ * Returns: as program_run().
+ */
+json_t *program_end(struct sample *sample, struct child *child, const char *line);
+
 /** load_run() - program_run() of a load on its CPU, within a time that follows from @settings. */
 json_t *load_run(const struct bench_options *options, const struct settings *settings,
                  struct sample *sample, const struct command *command);
@@ -138,26 +158,52 @@ struct load_plan {
         const char *option;
         const char *parameter;
     } options[4];
-    uint32_t slice_ms; /* gyre-load: in turns of this length with the reference; 0: alone */
+    uint32_t slice_ms; /* in turns of this length with the reference; 0: alone */
+
+    /** server() - the command line of the sample's contender. Returns: as command_init(). */
+    int (*server)(struct command *command, const struct bench_options *options,
+                  struct sample *sample);
 };
 
-/* Figure of a sample that was measured in turns with the reference: the median over its pairs. */
-#define SAMPLE_RATIO "ratio_to_reference"
+/* A turn: a thousand messages of a quick server, and short beside what disturbs a machine. */
+#define MEASURE_SLICE_MS 12
+
+/** plan_command() - the load's command line. Returns: as command_init(). */
+int plan_command(struct command *command, const struct bench_options *options,
+                 const struct settings *settings, struct sample *sample,
+                 const struct load_plan *plan, const struct server *server);
 
 /**
- * server_under_load() - start the server of a command line, run the load against it, stop it. With
- * slice_ms the reference runs beside it, unless the reference is what is measured (for the first
- * time), or does not start.
+ * server_under_load() - start the contender's server, run the load against it, stop it.
+ * With slice_ms the reference and a load for it run beside it (turns.c), unless it is the reference
+ * that is measured, for the first time.
  * Returns: what the load said, which the sample keeps as its detail; NULL after sample_fail().
  */
 const json_t *server_under_load(const struct bench_options *options,
                                 const struct settings *settings, struct sample *sample,
-                                const struct command *server_command, const struct load_plan *plan);
+                                const struct load_plan *plan);
 
 /**
  * server_figures() - what every load reports of a server: busy shares, delay. A load that was starved
  * is no number.
  */
 void server_figures(const struct bench_options *options, struct sample *sample, const json_t *load);
+
+/* ---- turns.c ---- */
+
+/* Figure of a sample that was measured in turns with the reference: the median over its pairs. */
+#define SAMPLE_RATIO "ratio_to_reference"
+
+/** turns_wanted() - whether a sample is measured in turns with the reference. */
+bool turns_wanted(const struct bench_options *options, const struct sample *sample,
+                  const struct load_plan *plan);
+
+/**
+ * turns_run() - the load against @server, in turns with the reference, which is started for it. A
+ * reference that fails gives no ratio, and the sample's detail says why.
+ * Returns: as program_run().
+ */
+json_t *turns_run(const struct bench_options *options, const struct settings *settings,
+                  struct sample *sample, const struct load_plan *plan, const struct server *server);
 
 #endif

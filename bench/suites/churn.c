@@ -51,24 +51,24 @@ static void take_figures(const struct bench_options *options, struct sample *sam
 }
 
 static const struct load_plan load_plan = {
-    "gyre-churn", true, {{"--size", "size"}, {"--connections", "at_a_time"}}};
+    .program = "gyre-churn",
+    .is_tcp = true,
+    .options = {{"--size", "size"}, {"--connections", "at_a_time"}},
+    .slice_ms = MEASURE_SLICE_MS,
+    .server = command_contender,
+};
 
 static void measure(const struct bench_options *options, const struct settings *settings,
                     struct sample *sample)
 {
-    struct command command;
-
-    if (command_contender(&command, options, sample) == 0) {
-        take_figures(options, sample,
-                     server_under_load(options, settings, sample, &command, &load_plan));
-    }
+    take_figures(options, sample, server_under_load(options, settings, sample, &load_plan));
 }
 
 static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
                             const struct contender *contender)
 {
     (void)contender;
-    return estimate_echo_ms(settings, cell->parameters[0], cell->parameters[1], 1);
+    return 2 * estimate_echo_ms(settings, cell->parameters[0], cell->parameters[1], 1);
 }
 
 const struct suite suite_churn = {
@@ -89,7 +89,7 @@ const struct suite suite_churn = {
         "The client ends each connection with a reset, so that none is left in TIME_WAIT for the "
         "next measurement. Opening and closing cost the client more than the server, so the "
         "rate is the client's; the CPU time is not.",
-    .settings = {{5, 100, 300}, {7, 100, 400}, {7, 60, 200}},
+    .settings = {{5, 100, 300}, {7, 100, 400}, {5, 40, 100}},
     .estimate_ms = estimate_ms,
     .sample = measure,
 };

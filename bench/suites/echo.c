@@ -164,9 +164,7 @@ static void take_figures(const struct bench_options *options, struct sample *sam
     server_figures(options, sample, load);
 }
 
-/*
- * From here on no file descriptors are left for a second server: measured alone.
- */
+/* Opening so many for two servers takes too long: from here on measured alone. */
 #define MANY 16384u
 
 /* From here on a verdict's rounds would take too long. */
@@ -176,7 +174,6 @@ static void take_figures(const struct bench_options *options, struct sample *sam
  * A turn is so long, or longer where much is in flight: all of it comes back at its end. And a window
  * has at least so many.
  */
-#define SLICE_MS     12.0
 #define SLICE_MAX_MS 50.0
 #define SLICES_LEAST 3u
 
@@ -188,7 +185,7 @@ static double flight_ms(const struct cell *cell)
 /* 0: measured alone. */
 static uint32_t slice_ms(const struct cell *cell)
 {
-    const double wanted = SLICE_MS + flight_ms(cell);
+    const double wanted = MEASURE_SLICE_MS + flight_ms(cell);
 
     if (cell->parameters[1] >= MANY) {
         return 0;
@@ -215,13 +212,11 @@ static void measure(const struct bench_options *options, const struct settings *
         .is_tcp = true,
         .options = {{"--size", "size"}, {"--connections", "connections"}, {"--depth", "depth"}},
         .slice_ms = slice_ms(sample->cell),
+        .server = command_contender,
     };
     const struct settings chosen = in_slices(settings, plan.slice_ms);
-    struct command command;
 
-    if (command_contender(&command, options, sample) == 0) {
-        take_figures(options, sample, server_under_load(options, &chosen, sample, &command, &plan));
-    }
+    take_figures(options, sample, server_under_load(options, &chosen, sample, &plan));
 }
 
 static uint32_t rounds(const struct cell *cell)

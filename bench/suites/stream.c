@@ -66,31 +66,37 @@ static void take_figures(const struct bench_options *options, struct sample *sam
     server_figures(options, sample, load);
 }
 
+static int server_command(struct command *command, const struct bench_options *options,
+                          struct sample *sample)
+{
+    if (command_contender(command, options, sample) < 0) {
+        return -1;
+    }
+    command_add_number(command, "--receive", sample_parameter(sample, "receive"));
+    command_add_number(command, "--reply", sample_parameter(sample, "reply"));
+    return 0;
+}
+
 static const struct load_plan load_plan = {
-    "gyre-load",
-    true,
-    {{"--size", "receive"}, {"--reply-size", "reply"}, {"--connections", "connections"}}};
+    .program = "gyre-load",
+    .is_tcp = true,
+    .options = {{"--size", "receive"}, {"--reply-size", "reply"}, {"--connections", "connections"}},
+    .slice_ms = MEASURE_SLICE_MS,
+    .server = server_command,
+};
 
 static void measure(const struct bench_options *options, const struct settings *settings,
                     struct sample *sample)
 {
-    struct command command;
-
-    if (command_contender(&command, options, sample) < 0) {
-        return;
-    }
-    command_add_number(&command, "--receive", sample_parameter(sample, "receive"));
-    command_add_number(&command, "--reply", sample_parameter(sample, "reply"));
-    take_figures(options, sample,
-                 server_under_load(options, settings, sample, &command, &load_plan));
+    take_figures(options, sample, server_under_load(options, settings, sample, &load_plan));
 }
 
 static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
                             const struct contender *contender)
 {
     (void)contender;
-    return estimate_echo_ms(settings, cell->parameters[0] + cell->parameters[1],
-                            cell->parameters[2], 1);
+    return 2 * estimate_echo_ms(settings, cell->parameters[0] + cell->parameters[1],
+                                cell->parameters[2], 1);
 }
 
 const struct suite suite_stream = {
@@ -111,7 +117,7 @@ const struct suite suite_stream = {
         "A server answers each piece that it receives with one of another length; 8 bytes are a "
         "request or an acknowledgement. What it sends is compared byte by byte; what it receives "
         "it drops.",
-    .settings = {{5, 100, 300}, {7, 100, 400}, {5, 60, 200}},
+    .settings = {{5, 100, 300}, {7, 100, 400}, {5, 40, 100}},
     .saturating = true,
     .estimate_ms = estimate_ms,
     .sample = measure,

@@ -56,29 +56,36 @@ static void take_figures(const struct bench_options *options, struct sample *sam
     server_figures(options, sample, load);
 }
 
+static int server_command(struct command *command, const struct bench_options *options,
+                          struct sample *sample)
+{
+    if (command_init(command, options, sample, sample->contender->program) < 0) {
+        return -1;
+    }
+    command_add_number(command, "--port", 0);
+    command_add_all(command, sample->contender->arguments);
+    return 0;
+}
+
 static const struct load_plan load_plan = {
-    "gyre-udp-load", false, {{"--size", "size"}, {"--connections", "flows"}, {"--depth", "depth"}}};
+    .program = "gyre-udp-load",
+    .options = {{"--size", "size"}, {"--connections", "flows"}, {"--depth", "depth"}},
+    .slice_ms = MEASURE_SLICE_MS,
+    .server = server_command,
+};
 
 static void measure(const struct bench_options *options, const struct settings *settings,
                     struct sample *sample)
 {
-    struct command command;
-
-    if (command_init(&command, options, sample, sample->contender->program) < 0) {
-        return;
-    }
-    command_add_number(&command, "--port", 0);
-    command_add_all(&command, sample->contender->arguments);
-    take_figures(options, sample,
-                 server_under_load(options, settings, sample, &command, &load_plan));
+    take_figures(options, sample, server_under_load(options, settings, sample, &load_plan));
 }
 
 static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
                             const struct contender *contender)
 {
     (void)contender;
-    return estimate_echo_ms(settings, cell->parameters[0], cell->parameters[1],
-                            cell->parameters[2]);
+    return 2 * estimate_echo_ms(settings, cell->parameters[0], cell->parameters[1],
+                                cell->parameters[2]);
 }
 
 const struct suite suite_udp = {
@@ -99,7 +106,7 @@ const struct suite suite_udp = {
         "Every server has one socket; mmsg waits in recvmmsg, so it could not have more, "
         "mmsg-epoll in epoll_wait. A flow is a socket of the load. More than one datagram in a "
         "hundred lost gives no number.",
-    .settings = {{5, 100, 300}, {7, 100, 400}, {7, 60, 200}},
+    .settings = {{5, 100, 300}, {7, 100, 400}, {5, 40, 100}},
     .saturating = true,
     .estimate_ms = estimate_ms,
     .sample = measure,

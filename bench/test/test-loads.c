@@ -255,71 +255,116 @@ static void count_is_three_calls_for_a_message(void **state)
     json_decref(many);
 }
 
-/* ---- two servers in turns ---- */
+/* ---- in turns ---- */
 
-static struct run run_duel(const char *own_fault, const char *rival_fault, const char *options)
+/* Tells a load to measure @slices slices and to end. Returns: how many it did. */
+static unsigned tell(struct child *load, unsigned slices)
 {
-    struct child own;
-    struct child rival;
-    unsigned port = 0;
-    unsigned rival_port = 0;
-    char text[256];
+    char line[8192];
+    unsigned done = 0;
+    double cost_ns = 0.0;
 
-    start_stub(&own, own_fault, &port);
-    start_stub(&rival, rival_fault, &rival_port);
-    snprintf(text, sizeof(text),
-             "--connections 4 --server-pid %d --rival-port %u --rival-pid %d --slice-ms 2 %s",
-             (int)own.pid, rival_port, (int)rival.pid, options);
-    struct run run = run_load(load_path, port, text);
-
-    child_stop(&own, PATIENCE_MS);
-    child_release(&own);
-    child_stop(&rival, PATIENCE_MS);
-    child_release(&rival);
-    return run;
-}
-
-/* A ratio for each two slices, and what both servers used; messages are the first one's. */
-static void duel_measures_both_servers(void **state)
-{
-    (void)state;
-    struct run run = run_duel("none", "none", "--duration-ms 11");
-    const json_t *ratios = json_object_get(run.result, "ratios");
-
-    assert_int_equal(run.status, 0);
-    assert_int_equal(json_array_size(ratios), 6);
-    for (size_t i = 0; i < 6; i++) {
-        assert_true(json_number_value(json_array_get(ratios, i)) > 0.0);
+    assert_int_equal(child_read_line(load, line, sizeof(line), PATIENCE_MS), 0);
+    assert_string_equal(line, "ready");
+    while (done < slices && child_tell(load, "\n") == 0 &&
+           child_read_line(load, line, sizeof(line), PATIENCE_MS) == 0 &&
+           sscanf(line, "slice %lf", &cost_ns) == 1) {
+        assert_true(cost_ns > 0.0);
+        done++;
     }
-    assert_true(number_at(run.result, "messages", NULL) >= 6 * 4);
-    assert_true(number_at(run.result, "window_ns", NULL) >= 6 * 2000000);
-    assert_true(number_at(run.result, "server", "cpu_ns") > 0);
-    assert_true(number_at(run.result, "rival", "cpu_ns") > 0);
-    json_decref(run.result);
+    return done;
 }
 
-static void duel_says_which_server_failed(void **state)
+static void start_in_turns(struct child *load, const char *program, unsigned port, pid_t server)
+{
+    char port_text[16];
+    char pid_text[16];
+    const char *argv[] = {program,  "--port",     port_text, "--connections", "4", "--server-pid",
+                          pid_text, "--slice-ms", "2",       "--warmup-ms",   "0", "--timeout-ms",
+                          "1500",   NULL};
+    const struct child_spec spec = {
+        .argv = (char *const *)(uintptr_t)argv, .cpu = -1, .is_told = true};
+
+    snprintf(port_text, sizeof(port_text), "%u", port);
+    snprintf(pid_text, sizeof(pid_text), "%d", (int)server);
+    assert_int_equal(child_spawn(load, &spec), 0);
+}
+
+/* The result is the sum of the slices, and nothing is loaded between them. */
+static void turns_are_summed_up(const char *program, const char *count)
+{
+    struct child server;
+    struct child load;
+    unsigned port = 0;
+    char line[8192];
+
+    start_stub(&server, "none", &port);
+    start_in_turns(&load, program, port, server.pid);
+    assert_int_equal(tell(&load, 3), 3);
+    child_tell_end(&load);
+    assert_int_equal(child_read_line(&load, line, sizeof(line), PATIENCE_MS), 0);
+    json_t *result = json_loads(line, 0, NULL);
+
+    assert_non_null(result);
+    assert_true(number_at(result, count, NULL) >= 3 * 4);
+    assert_true(number_at(result, "window_ns", NULL) >= 3 * 2000000);
+    assert_true(number_at(result, "server", "cpu_ns") > 0);
+    json_decref(result);
+    assert_int_equal(child_wait(&load, PATIENCE_MS), 0);
+    child_release(&load);
+    child_stop(&server, PATIENCE_MS);
+    child_release(&server);
+}
+
+static void loads_take_turns(void **state)
 {
     (void)state;
-    struct run run = run_duel("none", "close", "--duration-ms 2000");
+    turns_are_summed_up(load_path, "messages");
+    turns_are_summed_up(churn_path, "connections");
+}
 
-    assert_int_equal(run.status, 4);
-    assert_string_equal(text_at(run.result, "error"), "connection-lost");
-    assert_non_null(strstr(text_at(run.result, "text"), "the rival: "));
-    assert_true(json_is_true(json_object_get(run.result, "rival")));
-    assert_null(json_object_get(run.result, "ratios"));
-    json_decref(run.result);
+/* A failure is not a slice, and what it was is the result. */
+static void turns_say_what_is_wrong(void **state)
+{
+    struct child server;
+    struct child load;
+    unsigned port = 0;
 
-    run = run_duel("close", "none", "--duration-ms 2000");
-    assert_int_equal(run.status, 4);
-    assert_null(json_object_get(run.result, "rival"));
-    assert_null(json_object_get(run.result, "ratios"));
-    json_decref(run.result);
+    (void)state;
+    start_stub(&server, "flip", &port);
+    start_in_turns(&load, load_path, port, server.pid);
+    assert_true(tell(&load, 100000) < 100000);
+    assert_int_equal(child_wait(&load, PATIENCE_MS), 0);
+    assert_true(WIFEXITED(load.status) && WEXITSTATUS(load.status) == 3);
+    child_release(&load);
+    child_stop(&server, PATIENCE_MS);
+    child_release(&server);
+}
 
-    run = run_duel("none", "flip", "--duration-ms 2000");
-    assert_int_equal(run.status, 3);
-    assert_true(json_is_true(json_object_get(run.result, "rival")));
-    json_decref(run.result);
+/* Whoever tells it is gone: it ends, and says that it measured nothing. */
+static void turns_end_with_the_input(void **state)
+{
+    const char *const programs[] = {load_path, churn_path};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct child server;
+        struct child load;
+        unsigned port = 0;
+        char line[8192];
+
+        start_stub(&server, "none", &port);
+        start_in_turns(&load, programs[i], port, server.pid);
+        assert_int_equal(tell(&load, 0), 0);
+        child_tell_end(&load);
+        assert_int_equal(child_read_line(&load, line, sizeof(line), PATIENCE_MS), 0);
+        assert_non_null(strstr(line, "no slice"));
+        assert_int_equal(child_wait(&load, PATIENCE_MS), 0);
+        assert_true(WIFEXITED(load.status) && WEXITSTATUS(load.status) == 2);
+        child_release(&load);
+        child_stop(&server, PATIENCE_MS);
+        child_release(&server);
+    }
 }
 
 /* ---- datagrams ---- */
@@ -432,8 +477,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(open_loop_keeps_a_given_rate),
         cmocka_unit_test(load_sends_as_many_messages_as_asked),
         cmocka_unit_test(count_is_three_calls_for_a_message),
-        cmocka_unit_test(duel_measures_both_servers),
-        cmocka_unit_test(duel_says_which_server_failed),
+        cmocka_unit_test(loads_take_turns),
+        cmocka_unit_test(turns_say_what_is_wrong),
+        cmocka_unit_test(turns_end_with_the_input),
         cmocka_unit_test(udp_says_what_is_wrong),
         cmocka_unit_test(udp_counts_what_was_lost),
     };

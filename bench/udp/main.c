@@ -299,9 +299,7 @@ int main(int argc, char **argv)
     load.lost = 0;
     load.idle_ns = 0;
     histogram_reset(&load.service);
-    source_open(&load.options, &window);
-    phase(load.options.duration_ms * NS_PER_MS);
-    source_close(&window);
+    source_measure(&load.options, &load.messages, phase, &window);
     print_result(&window);
     return SOURCE_OK;
 }

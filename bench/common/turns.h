@@ -1,0 +1,36 @@
+/*
+ * Loads that take turns.
+ *
+ * A machine with other guests is not the same a third of a second later. So two servers are compared
+ * in short slices, A B B A: each has a load of its own, connected and warmed up, and one of the loads
+ * at a time is told to go on. What it is told, and what it says:
+ *
+ *     out: ready            it may be told
+ *     in:  a line           measure one slice
+ *     out: slice NS         done: CPU time of the server for each message of it
+ *     in:  end of file      no more; the result follows as without turns, a sum over the slices
+ *
+ * In between nothing is in flight, and load and server sleep.
+ */
+#ifndef BENCH_TURNS_H
+#define BENCH_TURNS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Of the option --slice-ms. */
+#define TURNS_TEXT "measure in slices of this length, one for each line on standard input"
+
+/* Why there is no result. */
+#define TURNS_NONE "no slice was asked for"
+
+/** turns_ready() - say that the load can begin. */
+void turns_ready(void);
+
+/** turns_next() - wait to be told. Returns: false at the end. */
+bool turns_next(void);
+
+/** turns_done() - say what a slice took: @cpu_ns of the server for @count messages. */
+void turns_done(uint64_t cpu_ns, uint64_t count);
+
+#endif
