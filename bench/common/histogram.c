@@ -40,3 +40,12 @@ uint64_t histogram_percentile(const struct histogram *histogram, double percent)
     }
     return histogram->max;
 }
+
+void histogram_subtract(struct histogram *histogram, const struct histogram *before)
+{
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        histogram->buckets[i] -= before->buckets[i];
+    }
+    histogram->count -= before->count;
+    histogram->sum -= before->sum;
+}

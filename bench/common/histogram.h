@@ -59,4 +59,7 @@ uint64_t histogram_bucket_high(unsigned index);
  */
 uint64_t histogram_percentile(const struct histogram *histogram, double percent);
 
+/** histogram_subtract() - forget what was counted in @before, an earlier copy; the maximum stays. */
+void histogram_subtract(struct histogram *histogram, const struct histogram *before);
+
 #endif

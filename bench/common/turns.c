@@ -3,6 +3,7 @@
  */
 #include "turns.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 void turns_ready(void)
@@ -21,8 +22,9 @@ bool turns_next(void)
     return c != EOF;
 }
 
-void turns_done(uint64_t cpu_ns, uint64_t count)
+void turns_done(uint64_t cpu_ns, uint64_t count, uint64_t median_ns)
 {
-    printf("slice %.9g\n", count == 0 ? 0.0 : (double)cpu_ns / (double)count);
+    printf("slice %.9g %" PRIu64 "\n", count == 0 ? 0.0 : (double)cpu_ns / (double)count,
+           median_ns);
     fflush(stdout);
 }

@@ -7,7 +7,8 @@
  *
  *     out: ready            it may be told
  *     in:  a line           measure one slice
- *     out: slice NS         done: CPU time of the server for each message of it
+ *     out: slice NS NS      done: CPU time of the server for each message of it, and the median
+ *                           time of a message (0: not known)
  *     in:  end of file      no more; the result follows as without turns, a sum over the slices
  *
  * In between nothing is in flight, and load and server sleep.
@@ -31,6 +32,6 @@ void turns_ready(void);
 bool turns_next(void);
 
 /** turns_done() - say what a slice took: @cpu_ns of the server for @count messages. */
-void turns_done(uint64_t cpu_ns, uint64_t count);
+void turns_done(uint64_t cpu_ns, uint64_t count, uint64_t median_ns);
 
 #endif

@@ -431,6 +431,17 @@ static int measure_open(struct load *load)
  */
 #define URING_BYTES_IN_FLIGHT_MAX (32u * 1024u)
 
+/* What surely fits the buffers of one socket. */
+#define PLAIN_BYTES_IN_FLIGHT_MAX 4096u
+
+static bool is_plain(const struct load *load)
+{
+    const uint64_t largest = load->size > load->reply_size ? load->size : load->reply_size;
+
+    return load->options->engine == LOAD_ENGINE_AUTO && load->options->connections == 1 &&
+           largest * load->depth <= PLAIN_BYTES_IN_FLIGHT_MAX;
+}
+
 static int open_engine(struct load *load)
 {
     const enum load_engine_choice choice = load->options->engine;
@@ -438,6 +449,10 @@ static int open_engine(struct load *load)
         (uint64_t)(load->size > load->reply_size ? load->size : load->reply_size) * load->depth >
         URING_BYTES_IN_FLIGHT_MAX;
 
+    if (is_plain(load)) {
+        load->engine = &load_engine_plain;
+        return load->engine->open(load);
+    }
     if (choice == LOAD_ENGINE_EPOLL || (choice == LOAD_ENGINE_AUTO && large)) {
         load->engine = &load_engine_epoll;
         return load->engine->open(load);
@@ -489,20 +504,34 @@ static void acknowledge(const struct load *load)
     }
 }
 
+/* Of the messages since @before. */
+static uint64_t median_since(const struct load *load, const struct histogram *before)
+{
+    static struct histogram slice;
+
+    slice = load->service;
+    histogram_subtract(&slice, before);
+    return histogram_percentile(&slice, 50.0);
+}
+
 /* A window at a time, when told. */
 static int measure_in_turns(struct load *load)
 {
+    static struct histogram before;
+
     acknowledge(load);
     turns_ready();
     while (turns_next()) {
         const uint64_t cpu_ns = window_server_ns(&load->window);
         const uint64_t messages = load->messages;
 
+        before = load->service;
         if (window(load, load->options->slice_ms, 0.0) < 0) {
             return -1;
         }
         acknowledge(load);
-        turns_done(window_server_ns(&load->window) - cpu_ns, load->messages - messages);
+        turns_done(window_server_ns(&load->window) - cpu_ns, load->messages - messages,
+                   median_since(load, &before));
     }
     return load->messages > 0 ? 0 : load_fail(load, LOAD_USAGE, "%s", TURNS_NONE);
 }

@@ -6,6 +6,7 @@
  *   connect.c       opening the connections
  *   engine_uring.c  moving the bytes with io_uring
  *   engine_epoll.c  moving the bytes with epoll
+ *   engine_plain.c  moving those of one connection with system calls
  *   output.c        the JSON object
  *
  * A run is greet -> warm up -> measure. Each phase begins with nothing in flight, keeps `depth`
@@ -91,6 +92,7 @@ struct load_engine {
 
 extern const struct load_engine load_engine_uring;
 extern const struct load_engine load_engine_epoll;
+extern const struct load_engine load_engine_plain;
 
 struct load {
     /* Touched for every message. */

@@ -418,7 +418,10 @@ int plan_command(struct command *command, const struct bench_options *options,
                  const struct settings *settings, struct sample *sample,
                  const struct load_plan *plan, const struct server *server)
 {
-    if (load_command(command, options, settings, sample, server, plan->program) < 0) {
+    const struct bench_options chosen =
+        plan->load_options != NULL ? plan->load_options(options, sample) : *options;
+
+    if (load_command(command, &chosen, settings, sample, server, plan->program) < 0) {
         return -1;
     }
     if (plan->is_tcp) {

@@ -158,7 +158,12 @@ struct load_plan {
         const char *option;
         const char *parameter;
     } options[4];
-    uint32_t slice_ms; /* in turns of this length with the reference; 0: alone */
+    uint32_t slice_ms;     /* in turns of this length with the reference; 0: alone */
+    bool compares_medians; /* then: of the time of a message, not of the server's CPU time */
+
+    /** load_options() - of the load for this contender; NULL: those of all. */
+    struct bench_options (*load_options)(const struct bench_options *options,
+                                         const struct sample *sample);
 
     /** server() - the command line of the sample's contender. Returns: as command_init(). */
     int (*server)(struct command *command, const struct bench_options *options,

@@ -15,6 +15,7 @@ struct side {
     struct child load;
     char line[PROGRAM_LINE_MAX]; /* what the load said last */
     bool goes_on;                /* it waits to be told */
+    bool compares_medians;
 };
 
 /* What the load says; anything but @word means that it has come to an end. */
@@ -48,7 +49,10 @@ static bool slice(struct side *side, double *out_cost_ns)
         side->goes_on = false; /* its end says why */
         return false;
     }
-    *out_cost_ns = strtod(side->line + strlen("slice "), NULL);
+    char *end = side->line;
+    const double cpu_ns = strtod(side->line + strlen("slice "), &end);
+
+    *out_cost_ns = side->compares_medians ? strtod(end, NULL) : cpu_ns;
     return true;
 }
 
@@ -108,7 +112,7 @@ static void with_rival(struct side *own, const struct bench_options *options,
     static struct side rival;
     const uint32_t wanted = (settings->duration_ms + plan->slice_ms - 1) / plan->slice_ms;
 
-    rival = (struct side){.sample = reference_sample};
+    rival = (struct side){.sample = reference_sample, .compares_medians = plan->compares_medians};
     const bool started =
         reference != NULL && side_start(&rival, options, settings, plan, reference);
 
@@ -155,7 +159,7 @@ json_t *turns_run(const struct bench_options *options, const struct settings *se
         .contender = reference_of(options, sample->suite),
     };
 
-    own = (struct side){.sample = sample};
+    own = (struct side){.sample = sample, .compares_medians = plan->compares_medians};
     if (!side_start(&own, options, settings, plan, server)) {
         return NULL;
     }

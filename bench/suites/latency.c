@@ -138,17 +138,35 @@ static void take_figures(const struct bench_options *options, struct sample *sam
     }
 }
 
-static void measure(const struct bench_options *options, const struct settings *settings,
-                    struct sample *sample)
+/* Ping-pong, in turns with the reference. */
+static void measure_closed(const struct bench_options *options, const struct settings *settings,
+                           struct sample *sample)
+{
+    static const struct load_plan plan = {
+        .program = "gyre-load",
+        .is_tcp = true,
+        .options = {{"--size", "size"}, {"--connections", "connections"}},
+        .slice_ms = MEASURE_SLICE_MS,
+        .compares_medians = true,
+        .load_options = load_options,
+        .server = command_contender,
+    };
+    const struct settings chosen = {
+        .warmup_ms = settings->warmup_ms,
+        .duration_ms = settings->duration_ms / 2,
+    };
+
+    take_figures(options, sample, server_under_load(options, &chosen, sample, &plan), false);
+}
+
+static void measure_open(const struct bench_options *options, const struct settings *settings,
+                         struct sample *sample)
 {
     const uint32_t percent = sample_parameter(sample, "percent");
-    const uint32_t rate = sample_parameter(sample, "rate");
-    const bool open = percent > 0 || rate > 0;
-    const struct bench_options loads = load_options(options, sample);
     struct command command;
     struct server server;
 
-    if (open && options->server_cpu == options->load_cpu) {
+    if (options->server_cpu == options->load_cpu) {
         sample_fail(sample, OUTCOME_SKIPPED, "a schedule cannot be kept on the server's CPU");
         return;
     }
@@ -156,7 +174,7 @@ static void measure(const struct bench_options *options, const struct settings *
         server_start(&server, options, sample, &command, sample->contender->expect) < 0) {
         return;
     }
-    if (load_command(&command, &loads, settings, sample, &server, "gyre-load") == 0) {
+    if (load_command(&command, options, settings, sample, &server, "gyre-load") == 0) {
         command_add(&command, "--cc");
         command_add(&command, options->congestion);
         command_add_number(&command, "--size", sample_parameter(sample, "size"));
@@ -164,15 +182,25 @@ static void measure(const struct bench_options *options, const struct settings *
         if (percent > 0) {
             command_add_number(&command, "--rate-percent", percent);
             command_add_number(&command, "--saturate-ms", settings->duration_ms / 2);
-        } else if (rate > 0) {
-            command_add_number(&command, "--rate", rate);
+        } else {
+            command_add_number(&command, "--rate", sample_parameter(sample, "rate"));
         }
         json_t *load = load_run(options, settings, sample, &command);
 
-        take_figures(options, sample, load, open);
+        take_figures(options, sample, load, true);
         sample_detail(sample, "load", load);
     }
     server_stop(&server, sample);
+}
+
+static void measure(const struct bench_options *options, const struct settings *settings,
+                    struct sample *sample)
+{
+    if (sample_parameter(sample, "percent") > 0 || sample_parameter(sample, "rate") > 0) {
+        measure_open(options, settings, sample);
+    } else {
+        measure_closed(options, settings, sample);
+    }
 }
 
 /* Below saturation, that is looked for first, in two steps. */
