@@ -11,7 +11,7 @@
  *                           time of a message (0: not known)
  *     in:  end of file      no more; the result follows as without turns, a sum over the slices
  *
- * In between nothing is in flight, and load and server sleep.
+ * In between nothing is in flight, and load and server sleep; one that polls does so for a while.
  */
 #ifndef BENCH_TURNS_H
 #define BENCH_TURNS_H

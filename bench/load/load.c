@@ -492,8 +492,8 @@ static int allocate(struct load *load)
 
 /*
  * The last answer of a connection is acknowledged by a timer, 40 ms later, when the other server is
- * measured. So it is done now. An even value leaves the socket in its state otherwise: with 1 it
- * would acknowledge each answer by a segment of its own from here on (net/ipv4/tcp.c).
+ * measured. So what is due is done now; after an even value the socket goes on delaying, where after 1
+ * it would acknowledge each answer by a segment of its own (net/ipv4/tcp.c).
  */
 static void acknowledge(const struct load *load)
 {

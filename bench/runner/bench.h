@@ -189,6 +189,15 @@ struct sample {
     json_t *detail;  /* as the programs reported it, or NULL */
 };
 
+/* Longer than a contender's name. */
+#define SAMPLE_RATIO_MAX 64
+
+/**
+ * sample_ratio_name() - the figure of a sample that was measured in turns with a reference: its ratio
+ * to that one; 0 when there is none.
+ */
+void sample_ratio_name(char name[SAMPLE_RATIO_MAX], const char *reference);
+
 struct sample_list {
     struct sample *items;
     size_t count;

@@ -447,7 +447,7 @@ const json_t *server_under_load(const struct bench_options *options,
         server_start(&server, options, sample, &command, sample->contender->expect) < 0) {
         return NULL;
     }
-    if (turns_wanted(options, sample, plan)) {
+    if (plan->slice_ms > 0) {
         load = turns_run(options, settings, sample, plan, &server);
     } else if (plan_command(&command, options, settings, sample, plan, &server) == 0) {
         load = load_run(options, settings, sample, &command);

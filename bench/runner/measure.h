@@ -180,8 +180,7 @@ int plan_command(struct command *command, const struct bench_options *options,
 
 /**
  * server_under_load() - start the contender's server, run the load against it, stop it.
- * With slice_ms the reference and a load for it run beside it (turns.c), unless it is the reference
- * that is measured, for the first time.
+ * With slice_ms the reference and a load for it run beside it (turns.c).
  * Returns: what the load said, which the sample keeps as its detail; NULL after sample_fail().
  */
 const json_t *server_under_load(const struct bench_options *options,
@@ -196,16 +195,10 @@ void server_figures(const struct bench_options *options, struct sample *sample, 
 
 /* ---- turns.c ---- */
 
-/* Figure of a sample that was measured in turns with the reference: the median over its pairs. */
-#define SAMPLE_RATIO "ratio_to_reference"
-
-/** turns_wanted() - whether a sample is measured in turns with the reference. */
-bool turns_wanted(const struct bench_options *options, const struct sample *sample,
-                  const struct load_plan *plan);
-
 /**
- * turns_run() - the load against @server, in turns with the reference, which is started for it. A
- * reference that fails gives no ratio, and the sample's detail says why.
+ * turns_run() - the load against @server, in turns with the reference, which is started for it. The
+ * median over its pairs is a figure, sample_ratio_name(). A reference that fails gives no ratio, and
+ * the sample's detail says why.
  * Returns: as program_run().
  */
 json_t *turns_run(const struct bench_options *options, const struct settings *settings,

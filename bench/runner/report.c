@@ -132,8 +132,8 @@ static void put_how_to_read(struct report *r)
     put(r,
         "<details><summary>How to read this</summary>\n<ul>\n"
         "<li>The first figure of a suite is its cost, and less is better. A <em>ratio</em> is the "
-        "cost divided by that of the suite's reference in the same round; the median of the rounds "
-        "is given.</li>\n"
+        "cost divided by that of the suite's reference, in turns with it or in the same round; the "
+        "median of the rounds is given.</li>\n"
         "<li>The <em>resolution</em> of a cell is how far the reference is off when it is measured "
         "against itself in the same way (A/A). A ratio within it is no difference: <em>level</em>. "
         "<em>less</em> and <em>more</em> also ask that all of the ratio's interval lies on that "

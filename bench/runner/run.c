@@ -79,8 +79,15 @@ static void run_one(struct run *run, size_t index)
                       sample->cell->name, sample->contender->name, sample->round + 1,
                       outcome_name(sample->outcome), sample->text);
     }
+    const char *beside = json_text(sample->detail, "reference");
+
     if (sample->outcome == OUTCOME_INTERRUPTED) {
         return;
+    }
+    if (beside[0] != '\0') {
+        progress_note(&run->progress, "%s %s %s, round %u: no ratio, the reference beside it: %s",
+                      sample->suite->name, sample->cell->name, sample->contender->name,
+                      sample->round + 1, beside);
     }
     sample->done = true;
     run->broken |= store_append(&run->store, run->options, sample) < 0;

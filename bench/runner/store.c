@@ -47,6 +47,10 @@ static uint64_t mix_program(uint64_t hash, const struct bench_options *options, 
 static void sample_key(const struct bench_options *options, const struct sample *sample,
                        char key[20])
 {
+    static const char *const own[] = {"gyre-bench", "gyre-load", "gyre-churn", "gyre-udp-load",
+                                      "gyre-idle-load"};
+    const struct contender *reference =
+        suite_contender(sample->suite, suite_reference(options, sample->suite));
     const struct settings settings = suite_settings(options, sample->suite);
     const uint32_t numbers[] = {settings.warmup_ms, settings.duration_ms,
                                 (uint32_t)options->server_cpu, (uint32_t)options->load_cpu,
@@ -59,7 +63,12 @@ static void sample_key(const struct bench_options *options, const struct sample 
     hash = mix_bytes(hash, environment_commit(), strlen(environment_commit()));
     hash = mix_bytes(hash, options->congestion, strlen(options->congestion));
     hash = mix_bytes(hash, numbers, sizeof(numbers));
+    hash = mix_bytes(hash, reference->name, strlen(reference->name));
     hash = mix_program(hash, options, sample->contender->program);
+    hash = mix_program(hash, options, reference->program);
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+        hash = mix_program(hash, options, own[i]);
+    }
     snprintf(key, 20, "%016" PRIx64, hash);
 }
 

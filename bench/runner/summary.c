@@ -5,7 +5,6 @@
  * something else than they seem to.
  */
 #include "bench.h"
-#include "measure.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -13,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-#define SCHEMA        "gyre-bench/2"
+#define SCHEMA        "gyre-bench/3"
 /* Below this the server had spare time: the load generator, or the round trip, set the pace. */
 #define SATURATED_MIN 0.95
 /* Above this share of the window spent waiting for a CPU, something else was running. */
@@ -111,17 +110,25 @@ static struct spread field_spread(const struct selection *selection, const char 
     return stats_spread(values, count);
 }
 
+void sample_ratio_name(char name[SAMPLE_RATIO_MAX], const char *reference)
+{
+    snprintf(name, SAMPLE_RATIO_MAX, "ratio_to_%s", reference);
+}
+
 /* Pairs of the same round, unless a measurement is a pair by itself. */
 static struct spread ratio_spread(const struct selection *selection,
                                   const struct selection *reference, const char *name)
 {
     double values[BENCH_ROUNDS_MAX];
     double references[BENCH_ROUNDS_MAX];
+    char own[SAMPLE_RATIO_MAX];
     size_t count = 0;
 
-    for (size_t i = 0; i < selection->count; i++) {
-        if (field(selection->items[i], SAMPLE_RATIO, &values[count])) {
-            references[count++] = 1.0;
+    for (size_t i = 0; i < selection->count && reference->count > 0; i++) {
+        sample_ratio_name(own, reference->items[0]->contender->name);
+        if (field(selection->items[i], own, &values[count])) {
+            references[count] = 1.0;
+            count += values[count] > 0.0;
             continue;
         }
         for (size_t j = 0; j < reference->count; j++) {

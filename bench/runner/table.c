@@ -138,12 +138,13 @@ static void print_legend(FILE *out, const json_t *suite)
             fprintf(out, "%s: %s\n", json_text(figure, "column"), json_text(figure, "text"));
         }
     }
-    fprintf(out,
-            "ratio: the first column, divided by that of %s in the same round; median of the\n"
-            "  rounds. Below 1 is less. spread: smallest and largest of the rounds.\n"
-            "A/A: %s measured against itself in the same way. A ratio within the resolution is no\n"
-            "  difference: level.\n",
-            reference, reference);
+    fprintf(
+        out,
+        "ratio: the first column, divided by that of %s in turns with it or in the\n"
+        "  same round; median of the rounds. Below 1 is less. spread: smallest and largest of the rounds.\n"
+        "A/A: %s measured against itself in the same way. A ratio within the resolution is no\n"
+        "  difference: level.\n",
+        reference, reference);
     if (json_is_true(json_object_get(suite, "saturating"))) {
         fputs("generator-bound: the server was less than 95 % busy, so rates and times are not\n"
               "  its own; CPU time and ratio are. disturbed: other work kept one of the two from\n"

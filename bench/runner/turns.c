@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Beyond connecting, warm-up and slice. */
 #define STEP_LIMIT_MS 60000
 
 /* A server and its load. */
 struct side {
     struct sample *sample; /* what goes wrong with it */
     struct child load;
+    int limit_ms;
     char line[PROGRAM_LINE_MAX]; /* what the load said last */
     bool goes_on;                /* it waits to be told */
     bool compares_medians;
@@ -21,7 +23,7 @@ struct side {
 /* What the load says; anything but @word means that it has come to an end. */
 static bool hear(struct side *side, const char *word)
 {
-    side->goes_on = program_read(side->sample, &side->load, side->line, STEP_LIMIT_MS) == 0 &&
+    side->goes_on = program_read(side->sample, &side->load, side->line, side->limit_ms) == 0 &&
                     strncmp(side->line, word, strlen(word)) == 0;
     return side->goes_on;
 }
@@ -32,6 +34,7 @@ static bool side_start(struct side *side, const struct bench_options *options,
 {
     struct command command;
 
+    side->limit_ms = (int)(settings->warmup_ms + plan->slice_ms) + STEP_LIMIT_MS;
     if (plan_command(&command, options, settings, side->sample, plan, server) < 0) {
         return false;
     }
@@ -60,7 +63,7 @@ static json_t *side_end(struct side *side)
 {
     child_tell_end(&side->load);
     if (side->sample->outcome == OUTCOME_OK && side->line[0] != '{') {
-        program_read(side->sample, &side->load, side->line, STEP_LIMIT_MS);
+        program_read(side->sample, &side->load, side->line, side->limit_ms);
     }
     return program_end(side->sample, &side->load, side->line);
 }
@@ -83,43 +86,24 @@ static bool pair(struct side *own, struct side *rival, bool own_first, double *o
     return own_ns > 0.0 && rival_ns > 0.0;
 }
 
-/* Also without the rival, if that has come to an end. */
-static void take_turns(struct side *own, struct side *rival, uint32_t pairs)
+/* Also without the rival, if that has come to an end. Returns: how many ratios there are. */
+static uint32_t take_turns(struct side *own, struct side *rival, uint32_t pairs, double *ratios)
 {
-    double ratios[STATS_MAX];
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < pairs && own->goes_on; i++) {
-        count += pair(own, rival, i % 2 == 0, &ratios[count]);
+        count += pair(own, rival, (i + own->sample->round) % 2 == 0, &ratios[count]);
     }
-    if (count < pairs || pairs == 0) {
-        return;
-    }
-    json_t *list = json_array();
-
-    for (uint32_t i = 0; i < count; i++) {
-        json_array_append_new(list, json_real(ratios[i]));
-    }
-    sample_figure(own->sample, SAMPLE_RATIO, stats_median(ratios, count));
-    sample_detail(own->sample, "ratios", list);
+    return count;
 }
 
-/* @reference NULL: it did not start. */
-static void with_rival(struct side *own, const struct bench_options *options,
-                       const struct settings *settings, const struct load_plan *plan,
-                       const struct server *reference, struct sample *reference_sample)
+/* As long as the window; an even number, so that each is the first in as many. */
+static uint32_t pairs_wanted(const struct settings *settings, const struct load_plan *plan)
 {
-    static struct side rival;
-    const uint32_t wanted = (settings->duration_ms + plan->slice_ms - 1) / plan->slice_ms;
+    const uint32_t slices = (settings->duration_ms + plan->slice_ms - 1) / plan->slice_ms;
+    const uint32_t even = slices + slices % 2;
 
-    rival = (struct side){.sample = reference_sample, .compares_medians = plan->compares_medians};
-    const bool started =
-        reference != NULL && side_start(&rival, options, settings, plan, reference);
-
-    take_turns(own, &rival, wanted < STATS_MAX ? wanted : STATS_MAX);
-    if (started) {
-        json_decref(side_end(&rival));
-    }
+    return even == 0 ? 2 : even < STATS_MAX ? even : STATS_MAX;
 }
 
 static const struct contender *reference_of(const struct bench_options *options,
@@ -128,32 +112,72 @@ static const struct contender *reference_of(const struct bench_options *options,
     return suite_contender(suite, suite_reference(options, suite));
 }
 
-bool turns_wanted(const struct bench_options *options, const struct sample *sample,
-                  const struct load_plan *plan)
+/*
+ * The ratio counts if the reference did well to its end. A sample without one says so by 0; but the
+ * reference itself, measured for the first time, is 1 of itself.
+ */
+static void note_ratio(struct sample *sample, const struct sample *reference, const double *ratios,
+                       uint32_t count, uint32_t wanted)
 {
-    return plan->slice_ms > 0 &&
-           (sample->repeat || sample->contender != reference_of(options, sample->suite));
+    const bool good = reference->outcome == OUTCOME_OK && count == wanted;
+    json_t *list = json_array();
+    char name[SAMPLE_RATIO_MAX];
+
+    for (uint32_t i = 0; i < count; i++) {
+        json_array_append_new(list, json_real(ratios[i]));
+    }
+    sample_detail(sample, "ratios", list);
+    sample_ratio_name(name, reference->contender->name);
+    if (sample->repeat || sample->contender != reference->contender) {
+        sample_figure(sample, name, good ? stats_median(ratios, count) : 0.0);
+    }
 }
 
 /* Its failure is not the contender's, but wrong bytes are wrong bytes. */
-static void note_reference(struct sample *sample, struct sample *reference)
+static void note_failure(struct sample *sample, const struct sample *reference)
 {
     if (reference->outcome == OUTCOME_WRONG_BYTES) {
+        sample->outcome = sample->outcome == OUTCOME_FAILED ? OUTCOME_OK : sample->outcome;
         sample_fail(sample, OUTCOME_WRONG_BYTES, "the reference beside it: %s", reference->text);
     } else if (reference->outcome != OUTCOME_OK) {
         sample_detail(sample, "reference", json_string(reference->text));
     }
-    json_decref(reference->figures);
-    json_decref(reference->detail);
+}
+
+/* The reference, its server and its load, from start to end. Returns: how many ratios there are. */
+static uint32_t with_reference(struct side *own, struct sample *sample,
+                               const struct bench_options *options, const struct settings *settings,
+                               const struct load_plan *plan, double *ratios)
+{
+    static struct side rival;
+    struct command command;
+    struct server server;
+    const uint32_t pairs = pairs_wanted(settings, plan);
+
+    rival = (struct side){.sample = sample, .compares_medians = plan->compares_medians};
+    if (plan->server(&command, options, sample) < 0 ||
+        server_start(&server, options, sample, &command, sample->contender->expect) < 0) {
+        return take_turns(own, &rival, pairs, ratios);
+    }
+    const bool started = side_start(&rival, options, settings, plan, &server);
+    const uint32_t count = take_turns(own, &rival, pairs, ratios);
+
+    if (started) {
+        json_t *result = side_end(&rival);
+
+        server_figures(options, sample, result); /* was it starved? */
+        json_decref(result);
+    }
+    server_stop(&server, sample);
+    return count;
 }
 
 json_t *turns_run(const struct bench_options *options, const struct settings *settings,
                   struct sample *sample, const struct load_plan *plan, const struct server *server)
 {
     static struct side own;
-    struct command command;
-    struct server reference;
-    struct sample other = {
+    double ratios[STATS_MAX];
+    struct sample reference = {
         .suite = sample->suite,
         .cell = sample->cell,
         .contender = reference_of(options, sample->suite),
@@ -163,16 +187,12 @@ json_t *turns_run(const struct bench_options *options, const struct settings *se
     if (!side_start(&own, options, settings, plan, server)) {
         return NULL;
     }
-    const bool has_reference =
-        plan->server(&command, options, &other) == 0 &&
-        server_start(&reference, options, &other, &command, other.contender->expect) == 0;
-
-    with_rival(&own, options, settings, plan, has_reference ? &reference : NULL, &other);
-    if (has_reference) {
-        server_stop(&reference, &other);
-    }
+    const uint32_t count = with_reference(&own, &reference, options, settings, plan, ratios);
     json_t *result = side_end(&own);
 
-    note_reference(sample, &other);
+    note_ratio(sample, &reference, ratios, count, pairs_wanted(settings, plan));
+    note_failure(sample, &reference);
+    json_decref(reference.figures);
+    json_decref(reference.detail);
     return result;
 }

@@ -170,12 +170,8 @@ static void take_figures(const struct bench_options *options, struct sample *sam
 /* From here on a verdict's rounds would take too long. */
 #define SEVERAL 4096u
 
-/*
- * A turn is so long, or longer where much is in flight: all of it comes back at its end. And a window
- * has at least so many.
- */
-#define SLICE_MAX_MS 50.0
-#define SLICES_LEAST 3u
+/* A turn lets all that is in flight come back once, and goes on; then again, at its end. */
+#define SLICES_LEAST 2u
 
 static double flight_ms(const struct cell *cell)
 {
@@ -185,12 +181,7 @@ static double flight_ms(const struct cell *cell)
 /* 0: measured alone. */
 static uint32_t slice_ms(const struct cell *cell)
 {
-    const double wanted = MEASURE_SLICE_MS + flight_ms(cell);
-
-    if (cell->parameters[1] >= MANY) {
-        return 0;
-    }
-    return (uint32_t)(wanted < SLICE_MAX_MS ? wanted : SLICE_MAX_MS);
+    return cell->parameters[1] >= MANY ? 0 : MEASURE_SLICE_MS + (uint32_t)flight_ms(cell);
 }
 
 /* The window is as long as some turns take. */

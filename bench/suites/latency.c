@@ -153,7 +153,7 @@ static void measure_closed(const struct bench_options *options, const struct set
     };
     const struct settings chosen = {
         .warmup_ms = settings->warmup_ms,
-        .duration_ms = settings->duration_ms / 2,
+        .duration_ms = (settings->duration_ms + 1) / 2,
     };
 
     take_figures(options, sample, server_under_load(options, &chosen, sample, &plan), false);
