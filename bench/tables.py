@@ -11,6 +11,7 @@ import difflib
 import json
 import math
 import re
+import statistics
 import sys
 
 GROUPS = (
@@ -52,10 +53,14 @@ class Results:
         figures = row["figures"].get(figure) if row else None
         return figures["median"] if figures else None
 
-    def ratio(self, suite, name, contender):
-        """To the reference, whose own is 1."""
+    def spread(self, suite, name, contender):
+        """Of the ratio to the reference, whose own is 1; None if there is none."""
         row = self.row(suite, name, contender)
-        return None if row is None else row["ratio"]["median"] if row["ratio"] else 1
+        return None if row is None else row["ratio"]
+
+    def ratio(self, suite, name, contender):
+        spread = self.spread(suite, name, contender)
+        return None if spread is None else spread["median"]
 
 
 def mean(values):
@@ -149,14 +154,48 @@ def libraries(results):
                       + tuple(entry(ours, other) for other in LIBRARIES) for ours in OURS))
 
 
+def by_hand(results):
+    """To the hand-written server of the same kind."""
+    kinds = ((OURS[0], "echo-uring"), (OURS[1], "echo-epoll"))
+
+    def entry(kind, belongs):
+        found = [(quotient, cell["resolution"] or 0) for quotient, cell in pairs(results, *kind)
+                 if belongs(cell["parameters"])]
+        return "-" if not found else "%.3f, %d, %d" % (
+            mean([quotient for quotient, _ in found]),
+            sum(quotient > 1.03 for quotient, _ in found),
+            sum(quotient > 1.03 + resolution for quotient, resolution in found))
+
+    def row(title, belongs):
+        cells = [cell for cell in results.cells("echo") if belongs(cell["parameters"])]
+        known = [cell["resolution"] for cell in cells if cell["resolution"] is not None]
+        return (title, str(len(cells)),
+                "%.1f %%" % (100 * statistics.median(known)) if known else "-") + tuple(
+                    entry(kind, belongs) for kind in kinds)
+
+    counts_of = sorted({cell["parameters"]["connections"] for cell in results.cells("echo")})
+    yield from table(
+        ("connections", "cells", "median resolution", "gyre on io_uring", "gyre on epoll"),
+        [row("{:,}".format(count), lambda cell, count=count: cell["connections"] == count)
+         for count in counts_of] + [row("all", lambda cell: True)])
+
+
+def is_apart(results, cell, less, more):
+    """Outside the resolution, and with intervals that do not overlap; by five rounds or more."""
+    low, high = (results.spread("echo", cell["cell"], one) for one in (less, more))
+    return (cell["resolution"] is not None and min(low["count"], high["count"]) >= 5
+            and high["median"] / low["median"] > 1 + cell["resolution"]
+            and high["low"] > low["high"])
+
+
 def verdicts(results):
-    """Cell by cell, against the resolution; which pairs are behind is named."""
+    """Cell by cell; which pairs are behind is named."""
     def row(ours, others):
         found = [(quotient, cell, other) for other in others
                  for quotient, cell in pairs(results, ours, other)]
         behind = [(quotient, cell["cell"], other) for quotient, cell, other in found
-                  if quotient > 1 + (cell["resolution"] or 0)]
-        ahead = sum(quotient < 1 - (cell["resolution"] or 0) for quotient, cell, _ in found)
+                  if is_apart(results, cell, other, ours)]
+        ahead = sum(is_apart(results, cell, ours, other) for _, cell, other in found)
         return (ours, others[0] if len(others) == 1 else "libraries", str(ahead),
                 str(len(found) - ahead - len(behind)), str(len(behind)),
                 ", ".join("%s%s (%.2f)" % (name, "" if len(others) == 1 else " " + other, quotient)
@@ -215,12 +254,18 @@ def operations(results):
 def latency(results):
     contenders = ("echo-epoll", "echo-uring", "gyre-uring", "gyre-epoll", "gyre-uring-busy",
                   "gyre-epoll-busy", "libuv-try", "libev", "asio-epoll")
+
+    def entry(name, contender):
+        span = span_text(results.figure("latency", name, contender, "latency_p50_ns"))
+        ratio = results.ratio("latency", name, contender)
+        is_reference = contender == results.suites["latency"]["reference"]
+        return span if ratio is None or is_reference else "%s, %.3f" % (span, ratio)
+
     yield from table(
         ("cell", "resolution") + contenders,
         ((cell["cell"] if not cell["cell"].isdigit() else cell["cell"] + " %",
           resolution_text(cell))
-         + tuple(span_text(results.figure("latency", cell["cell"], contender, "latency_p50_ns"))
-                 for contender in contenders)
+         + tuple(entry(cell["cell"], contender) for contender in contenders)
          for cell in results.cells("latency")))
 
 
@@ -240,7 +285,7 @@ def bulk(results):
          for cell in results.cells(suite)))
 
 
-TABLES = (environment, messages, means, libraries, verdicts, counts, operations, latency, bulk)
+TABLES = (environment, messages, means, by_hand, libraries, verdicts, counts, operations, latency, bulk)
 
 
 # ---- page ----

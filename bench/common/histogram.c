@@ -41,6 +41,25 @@ uint64_t histogram_percentile(const struct histogram *histogram, double percent)
     return histogram->max;
 }
 
+double histogram_median(const struct histogram *histogram)
+{
+    const double wanted = (double)histogram->count / 2.0;
+    double seen = 0.0;
+
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        const double here = (double)histogram->buckets[i];
+
+        if (here > 0.0 && seen + here >= wanted) {
+            const double low = i == 0 ? 0.0 : (double)histogram_bucket_high(i - 1);
+            const double high = (double)histogram_bucket_high(i);
+
+            return low + (high - low) * (wanted - seen) / here;
+        }
+        seen += here;
+    }
+    return 0.0;
+}
+
 void histogram_subtract(struct histogram *histogram, const struct histogram *before)
 {
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {

@@ -59,6 +59,12 @@ uint64_t histogram_bucket_high(unsigned index);
  */
 uint64_t histogram_percentile(const struct histogram *histogram, double percent);
 
+/**
+ * histogram_median() - the median, with the values of a bucket taken to lie evenly in it, so that two
+ * medians compare finer than buckets are wide. 0 when nothing was counted.
+ */
+double histogram_median(const struct histogram *histogram);
+
 /** histogram_subtract() - forget what was counted in @before, an earlier copy; the maximum stays. */
 void histogram_subtract(struct histogram *histogram, const struct histogram *before);
 

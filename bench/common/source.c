@@ -182,7 +182,7 @@ void source_measure(const struct source_options *options, const uint64_t *count,
         const uint64_t before = *count;
 
         measure(options, options->slice_ms, phase, out_window);
-        turns_done(window_server_ns(out_window) - cpu_ns, *count - before, 0);
+        turns_done(window_server_ns(out_window) - cpu_ns, *count - before, 0.0);
     }
     if (*count == 0) {
         source_fail(SOURCE_USAGE, "%s", TURNS_NONE);

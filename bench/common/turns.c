@@ -3,7 +3,6 @@
  */
 #include "turns.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 
 void turns_ready(void)
@@ -22,9 +21,8 @@ bool turns_next(void)
     return c != EOF;
 }
 
-void turns_done(uint64_t cpu_ns, uint64_t count, uint64_t median_ns)
+void turns_done(uint64_t cpu_ns, uint64_t count, double median_ns)
 {
-    printf("slice %.9g %" PRIu64 "\n", count == 0 ? 0.0 : (double)cpu_ns / (double)count,
-           median_ns);
+    printf("slice %.9g %.9g\n", count == 0 ? 0.0 : (double)cpu_ns / (double)count, median_ns);
     fflush(stdout);
 }

@@ -31,7 +31,7 @@ void turns_ready(void);
 /** turns_next() - wait to be told. Returns: false at the end. */
 bool turns_next(void);
 
-/** turns_done() - say what a slice took: @cpu_ns of the server for @count messages. */
-void turns_done(uint64_t cpu_ns, uint64_t count, uint64_t median_ns);
+/** turns_done() - say what a slice took: @cpu_ns of the server for @count messages; their median. */
+void turns_done(uint64_t cpu_ns, uint64_t count, double median_ns);
 
 #endif

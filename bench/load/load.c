@@ -505,13 +505,13 @@ static void acknowledge(const struct load *load)
 }
 
 /* Of the messages since @before. */
-static uint64_t median_since(const struct load *load, const struct histogram *before)
+static double median_since(const struct load *load, const struct histogram *before)
 {
     static struct histogram slice;
 
     slice = load->service;
     histogram_subtract(&slice, before);
-    return histogram_percentile(&slice, 50.0);
+    return histogram_median(&slice);
 }
 
 /* A window at a time, when told. */

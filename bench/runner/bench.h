@@ -194,7 +194,7 @@ struct sample {
 
 /**
  * sample_ratio_name() - the figure of a sample that was measured in turns with a reference: its ratio
- * to that one; 0 when there is none.
+ * to that one.
  */
 void sample_ratio_name(char name[SAMPLE_RATIO_MAX], const char *reference);
 

@@ -105,7 +105,8 @@ static bool is_reference(const struct bench_options *options, const char *name)
         for (size_t i = 0; i < options->suites[s]->contender_count; i++) {
             const struct contender *contender = &options->suites[s]->contenders[i];
 
-            if (strcmp(contender->name, name) == 0 && !contender->slow) {
+            if (strcmp(contender->name, name) == 0 && !contender->slow &&
+                (contender->levels == 0 || (contender->levels & 1u << options->level) != 0)) {
                 return true;
             }
         }

@@ -97,7 +97,8 @@ struct pace {
     uint64_t end_ns;   /* of the suite's time, UINT64_MAX: no limit */
     uint64_t least_ns; /* until then for the first rounds */
     uint64_t round_start_ns;
-    uint64_t longest_ns; /* of a round so far */
+    const struct estimate *estimate;
+    double slowness; /* of the rounds so far, at most: the time one took to its estimate */
     uint32_t round;
 };
 
@@ -109,7 +110,12 @@ static struct pace pace_start(const struct run *run, size_t suite_index, uint64_
     const uint64_t now = clock_now_ns();
     const uint64_t run_end = run_start_ns + (uint64_t)options->minutes * 60 * NS_PER_S;
     const uint64_t left = now < run_end ? run_end - now : 0;
-    struct pace pace = {.end_ns = UINT64_MAX, .least_ns = UINT64_MAX, .round_start_ns = now};
+    struct pace pace = {
+        .end_ns = UINT64_MAX,
+        .least_ns = UINT64_MAX,
+        .round_start_ns = now,
+        .estimate = estimates,
+    };
 
     if (options->minutes > 0) {
         uint64_t others_ns = 0;
@@ -130,13 +136,18 @@ static bool pace_allows(struct pace *pace, uint32_t round)
         return true;
     }
     const uint64_t now = clock_now_ns();
-    const uint64_t took = now - pace->round_start_ns;
+    const double took_ms = (double)(now - pace->round_start_ns) / NS_PER_MS;
+    const double slowness = took_ms / ((double)pace->estimate->round_ms[pace->round] + 1.0);
 
     pace->round = round;
     pace->round_start_ns = now;
-    pace->longest_ns = took > pace->longest_ns ? took : pace->longest_ns;
-    return pace->end_ns == UINT64_MAX || now + pace->longest_ns <= pace->end_ns ||
-           (round < BENCH_ROUNDS_LEAST && now + pace->longest_ns <= pace->least_ns);
+    pace->slowness = slowness > pace->slowness ? slowness : pace->slowness;
+    const uint64_t ends_ns =
+        now +
+        (uint64_t)(pace->slowness * (double)pace->estimate->round_ms[round] * (double)NS_PER_MS);
+
+    return pace->end_ns == UINT64_MAX || ends_ns <= pace->end_ns ||
+           (round < BENCH_ROUNDS_LEAST && ends_ns <= pace->least_ns);
 }
 
 static void run_suite(struct run *run, size_t begin, size_t end, struct pace *pace)

@@ -47,8 +47,9 @@ static uint64_t mix_program(uint64_t hash, const struct bench_options *options, 
 static void sample_key(const struct bench_options *options, const struct sample *sample,
                        char key[20])
 {
-    static const char *const own[] = {"gyre-bench", "gyre-load", "gyre-churn", "gyre-udp-load",
-                                      "gyre-idle-load"};
+    static const char *const own[] = {"gyre-bench",           "gyre-load",      "gyre-churn",
+                                      "gyre-udp-load",        "gyre-idle-load", "gyre-count",
+                                      "gyre-count-preload.so"};
     const struct contender *reference =
         suite_contender(sample->suite, suite_reference(options, sample->suite));
     const struct settings settings = suite_settings(options, sample->suite);

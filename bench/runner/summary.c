@@ -115,20 +115,37 @@ void sample_ratio_name(char name[SAMPLE_RATIO_MAX], const char *reference)
     snprintf(name, SAMPLE_RATIO_MAX, "ratio_to_%s", reference);
 }
 
-/* Pairs of the same round, unless a measurement is a pair by itself. */
-static struct spread ratio_spread(const struct selection *selection,
-                                  const struct selection *reference, const char *name)
+/* What all rows of a cell are compared with. */
+struct cell_context {
+    const struct suite *suite;
+    const char *reference_name;
+    struct selection reference;
+    struct spread resolution; /* count is 0 when it was not measured */
+};
+
+/* It has a ratio to what ran beside it, or to nothing. */
+static bool was_in_turns(const struct sample *sample, const char *reference_name)
 {
+    return json_object_get(sample->detail, "ratios") != NULL &&
+           (sample->repeat || strcmp(sample->contender->name, reference_name) != 0);
+}
+
+/* Pairs of the same round, unless a measurement is a pair by itself. */
+static struct spread ratio_spread(const struct cell_context *context,
+                                  const struct selection *selection)
+{
+    const struct selection *reference = &context->reference;
+    const char *name = context->suite->figures[0].name;
     double values[BENCH_ROUNDS_MAX];
     double references[BENCH_ROUNDS_MAX];
     char own[SAMPLE_RATIO_MAX];
     size_t count = 0;
 
-    for (size_t i = 0; i < selection->count && reference->count > 0; i++) {
-        sample_ratio_name(own, reference->items[0]->contender->name);
-        if (field(selection->items[i], own, &values[count])) {
+    sample_ratio_name(own, context->reference_name);
+    for (size_t i = 0; i < selection->count; i++) {
+        if (was_in_turns(selection->items[i], context->reference_name)) {
             references[count] = 1.0;
-            count += values[count] > 0.0;
+            count += field(selection->items[i], own, &values[count]) && values[count] > 0.0;
             continue;
         }
         for (size_t j = 0; j < reference->count; j++) {
@@ -150,14 +167,6 @@ static json_t *spread_json(const struct spread *s)
     return json_pack("{sf sf sf sf sf sf sI}", "median", s->median, "min", s->min, "max", s->max,
                      "low", s->low, "high", s->high, "mad", s->mad, "count", (json_int_t)s->count);
 }
-
-/* What all rows of a cell are compared with. */
-struct cell_context {
-    const struct suite *suite;
-    const char *reference_name;
-    struct selection reference;
-    struct spread resolution; /* count is 0 when it was not measured */
-};
 
 static json_t *figures_json(const struct suite *suite, const struct selection *selection)
 {
@@ -187,8 +196,7 @@ static void add_ratio(json_t *row, const struct cell_context *context, const cha
                       const struct selection *selection)
 {
     const bool is_reference = strcmp(name, context->reference_name) == 0;
-    const struct spread ratio =
-        ratio_spread(selection, &context->reference, context->suite->figures[0].name);
+    const struct spread ratio = ratio_spread(context, selection);
     const char *verdict = stats_verdict_name(stats_verdict(&ratio, &context->resolution));
 
     if (is_reference) {
@@ -225,8 +233,7 @@ static void find_reference(const struct sample_list *samples, const struct cell 
     if (first_bad(&context->reference) != NULL || first_bad(&again) != NULL) {
         context->reference.count = 0;
     }
-    context->resolution =
-        ratio_spread(&again, &context->reference, context->suite->figures[0].name);
+    context->resolution = ratio_spread(context, &again);
 }
 
 static json_t *cell_json(const struct sample_list *samples, const struct cell *cell,

@@ -113,8 +113,8 @@ static const struct contender *reference_of(const struct bench_options *options,
 }
 
 /*
- * The ratio counts if the reference did well to its end. A sample without one says so by 0; but the
- * reference itself, measured for the first time, is 1 of itself.
+ * The ratio counts if the reference did well to its end. The reference itself, measured for the first
+ * time, is 1 of itself.
  */
 static void note_ratio(struct sample *sample, const struct sample *reference, const double *ratios,
                        uint32_t count, uint32_t wanted)
@@ -128,8 +128,8 @@ static void note_ratio(struct sample *sample, const struct sample *reference, co
     }
     sample_detail(sample, "ratios", list);
     sample_ratio_name(name, reference->contender->name);
-    if (sample->repeat || sample->contender != reference->contender) {
-        sample_figure(sample, name, good ? stats_median(ratios, count) : 0.0);
+    if (good && (sample->repeat || sample->contender != reference->contender)) {
+        sample_figure(sample, name, stats_median(ratios, count));
     }
 }
 
@@ -139,7 +139,7 @@ static void note_failure(struct sample *sample, const struct sample *reference)
     if (reference->outcome == OUTCOME_WRONG_BYTES) {
         sample->outcome = sample->outcome == OUTCOME_FAILED ? OUTCOME_OK : sample->outcome;
         sample_fail(sample, OUTCOME_WRONG_BYTES, "the reference beside it: %s", reference->text);
-    } else if (reference->outcome != OUTCOME_OK) {
+    } else if (reference->outcome != OUTCOME_OK && reference->outcome != OUTCOME_SKIPPED) {
         sample_detail(sample, "reference", json_string(reference->text));
     }
 }
@@ -187,7 +187,8 @@ json_t *turns_run(const struct bench_options *options, const struct settings *se
     if (!side_start(&own, options, settings, plan, server)) {
         return NULL;
     }
-    const uint32_t count = with_reference(&own, &reference, options, settings, plan, ratios);
+    const uint32_t count =
+        own.goes_on ? with_reference(&own, &reference, options, settings, plan, ratios) : 0;
     json_t *result = side_end(&own);
 
     note_ratio(sample, &reference, ratios, count, pairs_wanted(settings, plan));

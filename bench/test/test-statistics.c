@@ -81,6 +81,29 @@ static void histogram_percentiles_of_known_values(void **state)
     assert_int_equal(histogram.sum / histogram.count, 50000);
 }
 
+/* Finer than the buckets, which are 128 wide here. */
+static void histogram_median_lies_inside_a_bucket(void **state)
+{
+    (void)state;
+    assert_true(histogram_median(&histogram) == 0.0);
+    for (uint64_t value = 20000; value <= 30000; value++) {
+        histogram_add(&histogram, value);
+    }
+    assert_float_equal(histogram_median(&histogram), 25000, 2);
+    for (uint64_t value = 30001; value <= 30101; value++) {
+        histogram_add(&histogram, value);
+    }
+    assert_float_equal(histogram_median(&histogram), 25050, 2);
+    struct histogram before = histogram;
+
+    for (uint64_t value = 50000; value <= 50200; value++) {
+        histogram_add(&histogram, value);
+    }
+    histogram_subtract(&histogram, &before);
+    assert_int_equal(histogram.count, 201);
+    assert_float_equal(histogram_median(&histogram), 50100, 60);
+}
+
 static void histogram_outlier_moves_only_the_top(void **state)
 {
     (void)state;
@@ -392,6 +415,7 @@ int main(void)
         cmocka_unit_test(histogram_error_stays_below_one_percent),
         cmocka_unit_test(histogram_last_bucket_is_in_the_array),
         cmocka_unit_test_setup(histogram_percentiles_of_known_values, reset),
+        cmocka_unit_test_setup(histogram_median_lies_inside_a_bucket, reset),
         cmocka_unit_test_setup(histogram_outlier_moves_only_the_top, reset),
         cmocka_unit_test_setup(histogram_empty_gives_zero, reset),
         cmocka_unit_test(median_of_odd_and_even_counts),
