@@ -465,7 +465,7 @@ unsigned gyre__op_run_results(struct gyre_loop *loop)
 
 /* Results between tries: a server that answers what it received gives the memory back before the
  * next receive, which then finds it warm. */
-void gyre__op_dispatch(struct gyre_loop *loop, unsigned budget)
+void gyre__op_run_tries(struct gyre_loop *loop, unsigned budget)
 {
     unsigned handled = gyre__op_settle(loop);
 

@@ -210,8 +210,15 @@ static inline unsigned gyre__op_settle(struct gyre_loop *loop)
     return gyre__list_empty(&loop->results) ? 0 : gyre__op_run_results(loop);
 }
 
-/* Loop: tries and results, about @budget of them. */
-void gyre__op_dispatch(struct gyre_loop *loop, unsigned budget);
+void gyre__op_run_tries(struct gyre_loop *loop, unsigned budget);
+
+/* Loop: tries and results, about @budget of them. Mostly there are none. */
+static inline void gyre__op_dispatch(struct gyre_loop *loop, unsigned budget)
+{
+    if (!gyre__list_empty(&loop->tries) || !gyre__list_empty(&loop->results)) {
+        gyre__op_run_tries(loop, budget);
+    }
+}
 
 /* As gyre__op_try_later(), but not in this turn: it has had its share of it. */
 static inline void gyre__op_try_next_turn(struct gyre_op *op)

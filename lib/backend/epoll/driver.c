@@ -479,6 +479,11 @@ static int epoll_wait_events(struct gyre_loop *loop, uint64_t deadline_ns)
     return 0;
 }
 
+static uint32_t poll_wants(const struct gyre_op *op, uint32_t events)
+{
+    return events & (op->arg.poll.events | EPOLLERR | EPOLLHUP);
+}
+
 /* The operations that an edge concerns get their try. Returns whether any has one now. */
 static int wake_ops(struct gyre_fd *fd, uint32_t events)
 {
@@ -488,7 +493,7 @@ static int wake_ops(struct gyre_fd *fd, uint32_t events)
         struct gyre_op *op = gyre__op_on(fd, link);
 
         if (op->kind == GYRE_OP_POLL) {
-            const uint32_t wanted = events & (op->arg.poll.events | EPOLLERR | EPOLLHUP);
+            const uint32_t wanted = poll_wants(op, events);
 
             if (wanted != 0 && (op->state == GYRE__OP_ARMED || op->state == GYRE__OP_TRY)) {
                 op->result |= (int32_t)wanted;
@@ -532,9 +537,9 @@ static struct gyre_fd *take_event(struct gyre_loop *loop, const struct epoll_eve
     return fd;
 }
 
-/* The receive that is all there is on the descriptor, and that nothing is to run before: as with
+/* The operation that is all there is on the descriptor, and that nothing is to run before: as with
  * nearly every message. Such a one need not be put on the list of tries to be taken from it. */
-static struct gyre_op *lone_receive(const struct gyre_loop *loop, const struct gyre_fd *fd)
+static struct gyre_op *lone_op(const struct gyre_loop *loop, const struct gyre_fd *fd)
 {
     struct gyre_op *op;
 
@@ -543,25 +548,38 @@ static struct gyre_op *lone_receive(const struct gyre_loop *loop, const struct g
         return NULL;
     }
     op = gyre__op_on(fd, fd->ops.next);
-    return op->kind == GYRE_OP_RECV_LEASE && op->state == GYRE__OP_ARMED &&
-                   (fd->ready & GYRE__DIR_IN)
-               ? op
-               : NULL;
+    return op->state == GYRE__OP_ARMED ? op : NULL;
+}
+
+/* Returns whether the event was for a lone operation that has had its turn now. */
+static int serve_lone(const struct gyre_loop *loop, const struct gyre_fd *fd, uint32_t events)
+{
+    struct gyre_op *op = lone_op(loop, fd);
+
+    if (op == NULL) {
+        return 0;
+    }
+    if (op->kind == GYRE_OP_RECV_LEASE && (fd->ready & GYRE__DIR_IN)) {
+        receive(op);
+        return 1;
+    }
+    if (op->kind == GYRE_OP_POLL && poll_wants(op, events) != 0) {
+        op->result = (int32_t)poll_wants(op, events);
+        poll_resume(op);
+        return 1;
+    }
+    return 0;
 }
 
 static void dispatch_event(struct gyre_loop *loop, const struct epoll_event *event)
 {
     struct gyre_fd *fd = take_event(loop, event);
-    struct gyre_op *op = fd != NULL ? lone_receive(loop, fd) : NULL;
 
-    if (op != NULL) {
-        receive(op);
-    } else if (fd != NULL && !wake_ops(fd, event->events) && (fd->flags & GYRE__FD_LEVEL)) {
+    if (fd != NULL && !serve_lone(loop, fd, event->events) && !wake_ops(fd, event->events) &&
+        (fd->flags & GYRE__FD_LEVEL)) {
         use_edges(fd);
     }
-    if (!gyre__list_empty(&loop->tries) || !gyre__list_empty(&loop->results)) {
-        gyre__op_dispatch(loop, OPS_PER_EVENT);
-    }
+    gyre__op_dispatch(loop, OPS_PER_EVENT);
 }
 
 /*
