@@ -582,6 +582,19 @@ static void dispatch_event(struct gyre_loop *loop, const struct epoll_event *eve
     gyre__op_dispatch(loop, OPS_PER_EVENT);
 }
 
+static GYRE__INLINE void prefetch_events(const struct gyre_loop *loop, int index)
+{
+    const struct epoll_driver *driver = driver_of(loop);
+    const struct epoll_event *event = &driver->events[index];
+
+    if (index + 1 < driver->count) {
+        gyre__slots_prefetch_object(&loop->slots, event[1].data.u64, 0);
+    }
+    if (index + 2 < driver->count) {
+        gyre__slots_prefetch(&loop->slots, event[2].data.u64);
+    }
+}
+
 /*
  * The events were copied out by epoll_wait, so callbacks may run between them: an event whose
  * descriptor one of them closed finds nobody under its name. What an event woke runs at once, while
@@ -593,6 +606,7 @@ static void epoll_dispatch(struct gyre_loop *loop)
     const int count = driver->count;
 
     for (int i = 0; i < count; i++) {
+        prefetch_events(loop, i);
         dispatch_event(loop, &driver->events[i]);
     }
     driver->count = 0;

@@ -350,6 +350,18 @@ static void note_calm(struct gyre_loop *loop, struct gyre__uring *uring)
     uring->idle &= uring->taken == 0;
 }
 
+/* An operation is part of a stream or a flow, which begins before it. */
+static GYRE__INLINE void prefetch_ops(const struct gyre_loop *loop, const struct gyre__cqe *cqe,
+                                      const struct gyre__cqe *end)
+{
+    if (end - cqe > 1) {
+        gyre__slots_prefetch_object(&loop->slots, cqe[1].user_data, -64);
+    }
+    if (end - cqe > 2) {
+        gyre__slots_prefetch(&loop->slots, cqe[2].user_data);
+    }
+}
+
 static void uring_dispatch(struct gyre_loop *loop)
 {
     struct gyre__uring *uring = gyre__uring_of(loop);
@@ -361,6 +373,7 @@ static void uring_dispatch(struct gyre_loop *loop)
         const struct gyre__cqe *cqe = &uring->batch[i];
         struct gyre_op *op = gyre__slots_find(&loop->slots, cqe->user_data);
 
+        prefetch_ops(loop, cqe, &uring->batch[count]);
         if (op != NULL) {
             complete(op, cqe);
             gyre__op_settle(loop);
