@@ -25,24 +25,10 @@ struct ready {
     uint8_t buffer[PATTERN_SPAN];
 };
 
+/* Where there is no room, the edge of EPOLLOUT resumes. */
 static int ready_send(struct load *load, struct load_connection *c)
 {
-    while (c->unsent > 0) {
-        const uint32_t len = c->unsent > PATTERN_SPAN ? PATTERN_SPAN : (uint32_t)c->unsent;
-        const ssize_t n = send(c->fd, load->pattern + c->sent_at, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-        if (n < 0 && errno == EAGAIN) {
-            return 0; /* the edge of EPOLLOUT resumes */
-        }
-        if (n < 0 && errno != EINTR) {
-            return load_lost(load, c, errno);
-        }
-        if (n > 0) {
-            c->sent_at = pattern_advance(c->sent_at, (uint32_t)n);
-            c->unsent -= (uint64_t)n;
-        }
-    }
-    return 0;
+    return load_send(load, c, MSG_DONTWAIT);
 }
 
 static int ready_receive(struct load *load, struct load_connection *c)

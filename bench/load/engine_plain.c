@@ -17,18 +17,7 @@
 /* Messages fit: neither side waits for room. */
 static int plain_send(struct load *load, struct load_connection *c)
 {
-    while (c->unsent > 0) {
-        const ssize_t n = send(c->fd, load->pattern + c->sent_at, c->unsent, MSG_NOSIGNAL);
-
-        if (n < 0 && errno != EINTR) {
-            return load_lost(load, c, errno);
-        }
-        if (n > 0) {
-            c->sent_at = pattern_advance(c->sent_at, (uint32_t)n);
-            c->unsent -= (uint64_t)n;
-        }
-    }
-    return 0;
+    return load_send(load, c, 0);
 }
 
 static int plain_turn(struct load *load)

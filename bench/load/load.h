@@ -7,6 +7,7 @@
  *   engine_uring.c  moving the bytes with io_uring
  *   engine_epoll.c  moving the bytes with epoll
  *   engine_plain.c  moving those of one connection with system calls
+ *   send.c          how the last two send
  *   output.c        the JSON object
  *
  * A run is greet -> warm up -> measure. Each phase begins with nothing in flight, keeps `depth`
@@ -157,6 +158,13 @@ int load_lost(struct load *load, const struct load_connection *c, int error);
  * Returns: 0, or -1 after load_fail().
  */
 int load_received(struct load *load, struct load_connection *c, const uint8_t *data, uint32_t len);
+
+/**
+ * load_send() - send with send(2) what is unsent on @c, as far as there is room.
+ * @flags: MSG_DONTWAIT, or 0 to wait for room.
+ * Returns: 0, or -1 after load_fail().
+ */
+int load_send(struct load *load, struct load_connection *c, int flags);
 
 /** load_is_open() - whether what is measured is an open loop. */
 static inline bool load_is_open(const struct load_options *options)

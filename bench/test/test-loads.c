@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <float.h>
 #include <jansson.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -257,22 +258,31 @@ static void count_is_three_calls_for_a_message(void **state)
 
 /* ---- in turns ---- */
 
-/* Tells a load to measure @slices slices and to end. Returns: how many it did. */
-static unsigned tell(struct child *load, unsigned slices)
+/* What slices cost for each message. */
+struct costs {
+    unsigned slices;
+    double least_ns;
+    double most_ns;
+};
+
+/* Tells a load to measure @slices slices. */
+static struct costs tell(struct child *load, unsigned slices)
 {
+    struct costs costs = {.least_ns = DBL_MAX};
     char line[8192];
-    unsigned done = 0;
     double cost_ns = 0.0;
 
     assert_int_equal(child_read_line(load, line, sizeof(line), PATIENCE_MS), 0);
     assert_string_equal(line, "ready");
-    while (done < slices && child_tell(load, "\n") == 0 &&
+    while (costs.slices < slices && child_tell(load, "\n") == 0 &&
            child_read_line(load, line, sizeof(line), PATIENCE_MS) == 0 &&
            sscanf(line, "slice %lf", &cost_ns) == 1) {
         assert_true(cost_ns > 0.0);
-        done++;
+        costs.least_ns = cost_ns < costs.least_ns ? cost_ns : costs.least_ns;
+        costs.most_ns = cost_ns > costs.most_ns ? cost_ns : costs.most_ns;
+        costs.slices++;
     }
-    return done;
+    return costs;
 }
 
 static void start_in_turns(struct child *load, const char *program, unsigned port, pid_t server)
@@ -290,37 +300,45 @@ static void start_in_turns(struct child *load, const char *program, unsigned por
     assert_int_equal(child_spawn(load, &spec), 0);
 }
 
-/* The result is the sum of the slices, and nothing is loaded between them. */
-static void turns_are_summed_up(const char *program, const char *count)
+/* The result is the sum of the slices: so its cost lies between theirs. */
+static void turns_are_summed_up(const char *program, unsigned port, pid_t server, const char *count)
 {
-    struct child server;
+    const double rounding = 1e-6; /* a slice is told in nine digits */
     struct child load;
-    unsigned port = 0;
     char line[8192];
 
-    start_stub(&server, "none", &port);
-    start_in_turns(&load, program, port, server.pid);
-    assert_int_equal(tell(&load, 3), 3);
+    start_in_turns(&load, program, port, server);
+    const struct costs costs = tell(&load, 3);
+
+    assert_int_equal(costs.slices, 3);
     child_tell_end(&load);
     assert_int_equal(child_read_line(&load, line, sizeof(line), PATIENCE_MS), 0);
     json_t *result = json_loads(line, 0, NULL);
 
     assert_non_null(result);
-    assert_true(number_at(result, count, NULL) >= 3 * 4);
+    const double messages = number_at(result, count, NULL);
+    const double cost_ns = number_at(result, "server", "cpu_ns") / messages;
+
+    assert_true(messages >= 3 * 4);
     assert_true(number_at(result, "window_ns", NULL) >= 3 * 2000000);
-    assert_true(number_at(result, "server", "cpu_ns") > 0);
+    assert_true(cost_ns >= costs.least_ns * (1 - rounding));
+    assert_true(cost_ns <= costs.most_ns * (1 + rounding));
     json_decref(result);
     assert_int_equal(child_wait(&load, PATIENCE_MS), 0);
     child_release(&load);
-    child_stop(&server, PATIENCE_MS);
-    child_release(&server);
 }
 
 static void loads_take_turns(void **state)
 {
+    struct child server;
+    unsigned port = 0;
+
     (void)state;
-    turns_are_summed_up(load_path, "messages");
-    turns_are_summed_up(churn_path, "connections");
+    start_stub(&server, "none", &port);
+    turns_are_summed_up(load_path, port, server.pid, "messages");
+    turns_are_summed_up(churn_path, port, server.pid, "connections");
+    child_stop(&server, PATIENCE_MS);
+    child_release(&server);
 }
 
 /* A failure is not a slice, and what it was is the result. */
@@ -333,7 +351,7 @@ static void turns_say_what_is_wrong(void **state)
     (void)state;
     start_stub(&server, "flip", &port);
     start_in_turns(&load, load_path, port, server.pid);
-    assert_true(tell(&load, 100000) < 100000);
+    assert_true(tell(&load, 100000).slices < 100000);
     assert_int_equal(child_wait(&load, PATIENCE_MS), 0);
     assert_true(WIFEXITED(load.status) && WEXITSTATUS(load.status) == 3);
     child_release(&load);
@@ -355,7 +373,7 @@ static void turns_end_with_the_input(void **state)
 
         start_stub(&server, "none", &port);
         start_in_turns(&load, programs[i], port, server.pid);
-        assert_int_equal(tell(&load, 0), 0);
+        assert_int_equal(tell(&load, 0).slices, 0);
         child_tell_end(&load);
         assert_int_equal(child_read_line(&load, line, sizeof(line), PATIENCE_MS), 0);
         assert_non_null(strstr(line, "no slice"));
@@ -462,6 +480,17 @@ static void udp_says_what_is_wrong(void **state)
     expect_udp(UDP_SWALLOW, options, 4, "connection-lost");
 }
 
+/* The server is this process. */
+static void udp_takes_turns(void **state)
+{
+    static struct udp_server server; /* its thread's, also behind a failure */
+
+    (void)state;
+    udp_start(&server, UDP_NONE);
+    turns_are_summed_up(udp_path, server.port, getpid(), "messages");
+    udp_stop(&server);
+}
+
 static void udp_counts_what_was_lost(void **state)
 {
     (void)state;
@@ -481,6 +510,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(turns_say_what_is_wrong),
         cmocka_unit_test(turns_end_with_the_input),
         cmocka_unit_test(udp_says_what_is_wrong),
+        cmocka_unit_test(udp_takes_turns),
         cmocka_unit_test(udp_counts_what_was_lost),
     };
 

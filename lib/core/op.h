@@ -210,6 +210,7 @@ static inline unsigned gyre__op_settle(struct gyre_loop *loop)
     return gyre__list_empty(&loop->results) ? 0 : gyre__op_run_results(loop);
 }
 
+/* gyre__op_dispatch() where there are some. */
 void gyre__op_run_tries(struct gyre_loop *loop, unsigned budget);
 
 /* Loop: tries and results, about @budget of them. Mostly there are none. */

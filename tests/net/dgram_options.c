@@ -671,13 +671,23 @@ static void look_for_pong(struct mate *mate, const struct gyre_datagram *datagra
  * receive buffer, with no room left for the reply; and may have, before the filter was there. */
 static void take_only(int number, int type)
 {
-    enum { FILTER = 1 }; /* ICMP_FILTER of linux/icmp.h, which does not go with net/if.h */
-    const uint32_t refused = ~(1U << type);
+    enum { FILTER = 1 }; /* ICMP_FILTER of linux/icmp.h, which excludes netinet/ip_icmp.h */
+    struct icmp6_filter filter;
     uint8_t byte;
 
-    assert_int_equal(setsockopt(number, SOL_RAW, FILTER, &refused, sizeof(refused)), 0);
+    if (type == ICMP6_ECHO_REPLY) {
+        ICMP6_FILTER_SETBLOCKALL(&filter);
+        ICMP6_FILTER_SETPASS(type, &filter);
+        assert_int_equal(setsockopt(number, IPPROTO_ICMPV6, ICMP6_FILTER, &filter, sizeof(filter)),
+                         0);
+    } else {
+        const uint32_t refused = ~(1U << type);
+
+        assert_int_equal(setsockopt(number, SOL_RAW, FILTER, &refused, sizeof(refused)), 0);
+    }
     while (recv(number, &byte, 1, MSG_DONTWAIT) >= 0) {
     }
+    assert_int_equal(errno, EAGAIN);
 }
 
 static void ping(enum gyre_dgram_kind kind, const struct gyre_addr *to, int request, int reply)
@@ -703,9 +713,9 @@ static void ping(enum gyre_dgram_kind kind, const struct gyre_addr *to, int requ
 
         packet[2] = (uint8_t)(sum >> 8);
         packet[3] = (uint8_t)sum;
-        if (gyre_dgram_is_raw(&client.dgram)) {
-            take_only(gyre_dgram_number(&client.dgram), reply);
-        }
+    }
+    if (gyre_dgram_is_raw(&client.dgram)) {
+        take_only(gyre_dgram_number(&client.dgram), reply);
     }
     assert_int_equal(gyre_dgram_send(&client.dgram, to, packet, sizeof(packet)), 0);
     while (client.next == 0) {

@@ -350,12 +350,12 @@ static void note_calm(struct gyre_loop *loop, struct gyre__uring *uring)
     uring->idle &= uring->taken == 0;
 }
 
-/* An operation is part of a stream or a flow, which begins before it. */
+/* A receive is part of a stream, behind its descriptor. A send's flow was used a moment ago. */
 static GYRE__INLINE void prefetch_ops(const struct gyre_loop *loop, const struct gyre__cqe *cqe,
                                       const struct gyre__cqe *end)
 {
     if (end - cqe > 1) {
-        gyre__slots_prefetch_object(&loop->slots, cqe[1].user_data, -64);
+        gyre__slots_prefetch_object(&loop->slots, cqe[1].user_data, -(int)sizeof(struct gyre_fd));
     }
     if (end - cqe > 2) {
         gyre__slots_prefetch(&loop->slots, cqe[2].user_data);
