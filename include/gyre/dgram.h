@@ -166,6 +166,7 @@ struct gyre_dgram {
     uint8_t answering;
     uint16_t flags;
     uint16_t batch;
+    uint8_t calm;
     uint32_t receive_max;
     uint32_t send_max;
     uint32_t average;
@@ -180,6 +181,7 @@ struct gyre_dgram {
     struct gyre_link ended;
     struct gyre_link held;
     struct gyre__dgram_page *page;
+    struct gyre__dgram_lone *lone;
     size_t queued_bytes;
     size_t queued_count;
     size_t bytes_max;

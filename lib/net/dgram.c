@@ -94,6 +94,7 @@ static void dgram_finish(struct gyre_dgram *dgram)
     const struct gyre_dgram_handler *handler = dgram->handler;
 
     gyre_assert(!gyre_op_active(&dgram->in) && !gyre_op_active(&dgram->out));
+    gyre__dgram_lone_fini(dgram);
     gyre__dgram_settle(dgram);
     gyre_assert(dgram->page == NULL && dgram->queued_count == 0);
     dgram_set_state(dgram, GYRE__DGRAM_CLOSED);
@@ -154,13 +155,13 @@ static void dgram_on_readable(struct gyre_op *op, const struct gyre_result *resu
         }
         return;
     }
+    dgram->readable |= result->res >= 0;
     if (!(result->flags & GYRE_MORE)) { /* before callbacks run: its memory is still reserved */
         gyre__dgram_poll_ended(dgram, result->res);
     }
     if (result->res < 0) {
         return; /* for another way of waiting */
     }
-    dgram->readable = 1;
     dgram->troubled |= (result->res & POLLERR) && (dgram->flags & GYRE_DGRAM_ERROR_DETAIL);
     if (!gyre_op_active(&dgram->work)) {
         gyre__dgram_receive(dgram);
@@ -258,6 +259,7 @@ static int dgram_start(struct gyre_dgram *dgram, struct gyre_loop *loop, int num
     if (rc < 0) {
         return rc;
     }
+    gyre__dgram_lone_init(dgram);
     rc = gyre__dgram_wait(dgram);
     if (rc < 0) {
         const int undone = gyre_fd_detach(&dgram->fd, &ignored);

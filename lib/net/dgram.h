@@ -42,6 +42,9 @@ enum gyre__dgram_busy {
 #define GYRE__DGRAM_GSO       (1u << 6) /* ... and has it */
 #define GYRE__DGRAM_PEER_IPV4 (1u << 7) /* connected to an IPv4 address, if by a mapped one */
 
+/* gyre_dgram.flags: not of the options; never asked for single datagrams, see dgram_lone.c. */
+#define GYRE__DGRAM_BATCHES_ONLY (1u << 15)
+
 #define GYRE__DGRAM_INFO_FLAGS \
     (GYRE_DGRAM_PACKET_INFO | GYRE_DGRAM_TTL | GYRE_DGRAM_TOS | GYRE_DGRAM_GRO)
 
@@ -52,6 +55,8 @@ enum {
     GYRE__DGRAM_CONTROL_OUT = 64,      /* packet info and a segment size */
     GYRE__DGRAM_PAGE_ROOM = 66 * 1024, /* the largest item */
     GYRE__DGRAM_ITEM_SPLIT = 1u << 0,  /* the library cuts the segments */
+    GYRE__DGRAM_AVERAGE_UNIT = 64,     /* of gyre_dgram.batch */
+    GYRE__DGRAM_CALM = 32,             /* gyre_dgram.calm: so many events brought one or two */
 };
 
 struct gyre__dgram_item;
@@ -112,6 +117,15 @@ struct gyre__dgram_page {
     _Alignas(max_align_t) uint8_t bytes[GYRE__DGRAM_PAGE_ROOM];
 };
 
+/* Where the kernel puts a datagram that comes alone. See dgram_lone.c. */
+struct gyre__dgram_lone {
+    struct gyre_msg_op op;
+    struct gyre_dgram *dgram;
+    uint32_t taken; /* since it was last asked whether others wait */
+    _Alignas(struct cmsghdr) uint8_t control[GYRE__DGRAM_CONTROL];
+    uint8_t bytes[GYRE_DGRAM_MAX];
+};
+
 _Static_assert(sizeof(struct gyre__dgram_item) + sizeof(struct gyre_addr) + GYRE_DGRAM_MAX + 64 <=
                    GYRE__DGRAM_PAGE_ROOM,
                "the largest datagram fits");
@@ -125,6 +139,11 @@ static inline struct gyre_loop *gyre__dgram_loop(const struct gyre_dgram *dgram)
 static inline int gyre__dgram_is_open(const struct gyre_dgram *dgram)
 {
     return dgram->state == GYRE__DGRAM_OPEN;
+}
+
+static inline int gyre__dgram_wants_control(const struct gyre_dgram *dgram)
+{
+    return (dgram->flags & GYRE__DGRAM_INFO_FLAGS) != 0;
 }
 
 /* There may be something, and it may be delivered. */
@@ -168,7 +187,20 @@ int gyre__dgram_inspect(struct gyre_dgram *dgram, int number,
 /* Deliver what is kept, then receive, as much as one turn allows. */
 void gyre__dgram_receive(struct gyre_dgram *dgram);
 
-/* Wait to be told of data. Returns 0 or -ENOMEM. */
+/* The first @count places of the scratch were received into: deliver them. */
+void gyre__dgram_take_batch(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch,
+                            int count);
+
+/* Make the headers of the scratch fit what the socket expects. */
+void gyre__dgram_shape(struct gyre__dgram_scratch *scratch, const struct gyre_dgram *dgram);
+
+/* recvmsg(2) said so: tell it, or what the error queue says of it. */
+void gyre__dgram_receive_failed(struct gyre_dgram *dgram, int error);
+
+/* Nothing waits for data and nothing can be started to: read in each turn. */
+void gyre__dgram_get_busy(struct gyre_dgram *dgram);
+
+/* Wait for data, to be told of it or to receive it. Returns 0 or -ENOMEM. */
 int gyre__dgram_wait(struct gyre_dgram *dgram);
 
 /* The poll is over with @result, events or why it was given up: wait again, or read without. Runs
@@ -183,6 +215,20 @@ int gyre__dgram_take_errors(struct gyre_dgram *dgram);
 
 /* Forget what is kept. */
 void gyre__dgram_drop_held(struct gyre_dgram *dgram);
+
+/* dgram_lone.c */
+
+/* Which sockets never ask for single datagrams. */
+void gyre__dgram_lone_init(struct gyre_dgram *dgram);
+
+/* Whether the next datagram is to be asked for alone, and there is memory for it. */
+int gyre__dgram_lone_may_start(const struct gyre_dgram *dgram);
+
+/* Ask for one. Returns 0, or an error: wait for many. */
+int gyre__dgram_lone_start(struct gyre_dgram *dgram);
+
+/* Nothing of the socket is with the kernel: give the memory back. */
+void gyre__dgram_lone_fini(struct gyre_dgram *dgram);
 
 /* dgram_send.c */
 

@@ -14,8 +14,10 @@
 
 enum {
     BATCHES_PER_TURN = 4,
-    FLOOD_FROM = 12, /* datagrams of an event, on average */
-    FLOOD_UNTIL = 4,
+    /* Datagrams of an event, on average. */
+    FLOOD_FROM = 12 * GYRE__DGRAM_AVERAGE_UNIT,
+    FLOOD_UNTIL = 4 * GYRE__DGRAM_AVERAGE_UNIT,
+    LONE_BELOW = 3 * GYRE__DGRAM_AVERAGE_UNIT / 2,
     BATCH_LEAST = 8,         /* of large datagrams */
     BATCH_BYTES = 256 << 10, /* what a batch may touch: a good part of a second-level cache */
     ERRORS_PER_TURN = 16,    /* a message each */
@@ -32,15 +34,10 @@ struct dgram_held {
 
 /* ---- set up ---- */
 
-static int dgram_wants_control(const struct gyre_dgram *dgram)
-{
-    return (dgram->flags & GYRE__DGRAM_INFO_FLAGS) != 0;
-}
-
 /* Make headers fit what the socket expects; mostly they do, from the last time. */
-static void dgram_shape(struct gyre__dgram_scratch *scratch, const struct gyre_dgram *dgram)
+void gyre__dgram_shape(struct gyre__dgram_scratch *scratch, const struct gyre_dgram *dgram)
 {
-    const int control = dgram_wants_control(dgram);
+    const int control = gyre__dgram_wants_control(dgram);
 
     if (scratch->shaped_max == dgram->receive_max && scratch->shaped_control == control) {
         return;
@@ -206,8 +203,8 @@ static void dgram_note_sizes(struct gyre_dgram *dgram, const struct gyre__dgram_
 }
 
 /* Callbacks run; what they answer leaves behind them. */
-static void dgram_take_batch(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch,
-                             int count)
+void gyre__dgram_take_batch(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch,
+                            int count)
 {
     struct gyre_datagram datagram;
 
@@ -277,7 +274,7 @@ int gyre__dgram_take_errors(struct gyre_dgram *dgram)
     return told;
 }
 
-static void dgram_receive_failed(struct gyre_dgram *dgram, int error)
+void gyre__dgram_receive_failed(struct gyre_dgram *dgram, int error)
 {
     if (error != EINTR && gyre__dgram_take_errors(dgram) == 0) {
         gyre__dgram_report(dgram, -error, NULL);
@@ -293,7 +290,7 @@ static int dgram_receive_batch(struct gyre_dgram *dgram)
     const unsigned room = dgram_batch_size(dgram);
     int count;
 
-    dgram_shape(scratch, dgram);
+    gyre__dgram_shape(scratch, dgram);
     count = gyre__sys_recvmmsg(dgram->fd.number, scratch->in, room, MSG_DONTWAIT | MSG_CMSG_CLOEXEC,
                                NULL);
     gyre__dgram_loop(dgram)->stats.syscalls++;
@@ -302,10 +299,10 @@ static int dgram_receive_batch(struct gyre_dgram *dgram)
             gyre__dgram_loop(dgram)->stats.eagains++;
             return 0;
         }
-        dgram_receive_failed(dgram, errno);
+        gyre__dgram_receive_failed(dgram, errno);
         return 1;
     }
-    dgram_take_batch(dgram, scratch, count);
+    gyre__dgram_take_batch(dgram, scratch, count);
     return (unsigned)count == room;
 }
 
@@ -319,32 +316,45 @@ static int dgram_receive_batch(struct gyre_dgram *dgram)
  * turn, behind the others, and only when it is found empty is it put back, where the kernel first
  * looks whether something is there.
  *
- * An event that brought nothing leads back, or what makes the poll end at once each time, and is
- * nothing that can be received, would keep the loop busy.
+ * An event, or a look at what waits behind a single datagram, has brought @count. One that brought
+ * nothing leads back, or what makes the poll end at once each time, and is nothing that can be
+ * received, would keep the loop busy.
  */
 static void dgram_note_batch(struct gyre_dgram *dgram, uint64_t count)
 {
+    const unsigned unit = GYRE__DGRAM_AVERAGE_UNIT;
     const uint64_t some = count < GYRE__DGRAM_BATCH ? count : GYRE__DGRAM_BATCH;
 
     if (count == 0 && dgram->busy == GYRE__DGRAM_BUSY_FED) {
         return; /* that tells nothing of how many come with the next event */
     }
-    dgram->batch = (uint16_t)(dgram->batch - dgram->batch / 8 + some); /* 8 times the average */
-    if (count == 0 || dgram->batch < 8 * FLOOD_UNTIL) {
+    dgram->batch = (uint16_t)(dgram->batch - dgram->batch / 8 + some * unit / 8);
+    if (dgram->batch >= LONE_BELOW) {
+        dgram->calm = 0;
+    } else if (dgram->calm < GYRE__DGRAM_CALM) {
+        dgram->calm++;
+    }
+    if (count == 0 || dgram->batch < FLOOD_UNTIL) {
         dgram->flooded = 0;
-    } else if (!dgram->flooded && dgram->batch >= 8 * FLOOD_FROM) {
+    } else if (!dgram->flooded && dgram->batch >= FLOOD_FROM) {
         dgram->flooded = 1;
         gyre_op_cancel(&dgram->in); /* the multishot; see its callback */
+    }
+    if (gyre__dgram_lone_may_start(dgram)) {
+        gyre_op_cancel(&dgram->in); /* likewise */
     }
 }
 
 int gyre__dgram_wait(struct gyre_dgram *dgram)
 {
+    if (gyre__dgram_lone_may_start(dgram) && gyre__dgram_lone_start(dgram) == 0) {
+        return 0;
+    }
     return gyre_op_poll(&dgram->in, &dgram->fd, POLLIN, dgram->flooded ? 0 : GYRE_MULTISHOT);
 }
 
 /* It counts as an operation, so that the loop runs and the poll's place is kept. */
-static void dgram_get_busy(struct gyre_dgram *dgram)
+void gyre__dgram_get_busy(struct gyre_dgram *dgram)
 {
     gyre_assert(dgram->busy == GYRE__DGRAM_IDLE && !gyre_op_active(&dgram->in));
     dgram->busy = GYRE__DGRAM_BUSY;
@@ -367,7 +377,7 @@ void gyre__dgram_poll_ended(struct gyre_dgram *dgram, int32_t result)
     if (waits && gyre__dgram_wait(dgram) == 0) {
         return;
     }
-    dgram_get_busy(dgram);
+    gyre__dgram_get_busy(dgram);
     if (gyre__list_empty(&dgram->fd.ops)) { /* else one waits for room */
         gyre__dgram_loop(dgram)->backend->forget(&dgram->fd);
     }
@@ -387,7 +397,7 @@ static void dgram_stay_busy(struct gyre_dgram *dgram, uint64_t count)
     }
     gyre__dgram_rest(dgram);
     if (gyre__dgram_wait(dgram) < 0) {
-        dgram_get_busy(dgram); /* no memory now */
+        gyre__dgram_get_busy(dgram); /* no memory now */
     }
 }
 

@@ -17,6 +17,7 @@ static void net_fini(struct gyre_loop *loop)
     gyre__slab_fini(&net->parcels);
     gyre__slab_fini(&net->buffers);
     gyre__slab_fini(&net->dgram_pages);
+    gyre__slab_fini(&net->dgram_lones);
     gyre__free(net->scratch_memory);
     gyre__free(net);
 }
@@ -38,6 +39,7 @@ struct gyre__net *gyre__net_of(struct gyre_loop *loop)
                     gyre__parcel_construct);
     gyre__slab_init(&net->buffers, sizeof(struct gyre__buffer), BUFFER_PAGE, NULL);
     gyre__slab_init(&net->dgram_pages, sizeof(struct gyre__dgram_page), 1, NULL);
+    gyre__slab_init(&net->dgram_lones, sizeof(struct gyre__dgram_lone), 1, NULL);
     loop->net = net;
     loop->net_fini = net_fini;
     return net;

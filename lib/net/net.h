@@ -20,6 +20,7 @@ struct gyre__net {
     struct gyre__slab parcels;     /* struct gyre__parcel: sends of several pieces, connects */
     struct gyre__slab buffers;     /* struct gyre__buffer: bytes that were copied to be sent */
     struct gyre__slab dgram_pages; /* struct gyre__dgram_page: what sockets have to send */
+    struct gyre__slab dgram_lones; /* struct gyre__dgram_lone: where single ones are received */
     struct gyre__dgram_scratch *scratch; /* where datagrams are received, or NULL; see dgram.h */
     void *scratch_memory;                /* ... and what it lies in */
 };

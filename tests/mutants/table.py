@@ -474,8 +474,8 @@ NET = [
         "flood-for-ever",
         "a paused socket that was flooded is polled for one event again and again: the loop spins",
         "dgram_note_batch",
-        "if (count == 0 || dgram->batch < 8 * FLOOD_UNTIL) {",
-        "if (dgram->batch < 8 * FLOOD_UNTIL) {",
+        "if (count == 0 || dgram->batch < FLOOD_UNTIL) {",
+        "if (dgram->batch < FLOOD_UNTIL) {",
         "net-dgram-uring"),
     mutant(
         "unasked-reset-hidden",
@@ -519,6 +519,27 @@ NET = [
         "gyre__dgram_rest(dgram);",
         "",
         "net-dgram-epoll net-dgram-uring"),
+    mutant(
+        "lone-while-paused",
+        "io_uring: a paused datagram socket goes on asking for single datagrams, and keeps them all",
+        "gyre__dgram_lone_may_start",
+        " && !dgram->paused",
+        "",
+        "net-dgram_lone-uring"),
+    mutant(
+        "lone-for-ever",
+        "io_uring: a socket that asks for single datagrams never looks how many there are",
+        "lone_took",
+        "++dgram->lone->taken >= LONE_LOOK_EACH",
+        "0",
+        "net-dgram_lone-uring"),
+    mutant(
+        "lone-uncounted",
+        "io_uring: a single datagram that comes when the socket has been closed is not counted",
+        "dgram_on_lone",
+        "dgram->stats.lost += result->res >= 0;",
+        "",
+        "net-dgram_lone-uring"),
 ]
 
 MUTANTS = CORE + URING + EPOLL + NET

@@ -37,15 +37,17 @@ static int may_write(const struct side *side)
     return side->stream != NULL && !side->ending && !side->shut;
 }
 
-/* What a write must say, by what the side knows of itself. */
+/* What a write must say, by what the side knows of itself. It counts as sent before, as the peer may
+ * have received it when the call returns: where the queue to the kernel is full that waits, and
+ * others run. */
 static void note_write(struct side *side, int rc, size_t len, size_t queued)
 {
     const uint32_t cap = fuzz.handler[side->index].write_cap;
 
     if (rc >= 0) {
-        side->sent += len;
         return;
     }
+    side->sent -= len;
     /* A piece counts for at least 64 bytes. */
     if (rc == -ENOBUFS && 64 * queued + len <= cap) {
         broken("call %u side %d: refused %zu bytes with %zu queued, the cap is %u", side->call->id,
@@ -84,6 +86,7 @@ int side_write(struct side *side, size_t len)
     }
     data = malloc(len);
     fill(side->call, side->index, side->sent, data, len);
+    side->sent += len;
     if (copied) {
         rc = gyre_stream_write(side->stream, data, len);
         memset(data, 0xdd, len);
@@ -99,8 +102,10 @@ int side_write(struct side *side, size_t len)
 void side_forward(struct side *side, const struct gyre_lease *data)
 {
     const size_t queued = gyre_stream_queued(side->stream);
-    const int rc = gyre_stream_forward(side->stream, data);
+    int rc;
 
+    side->sent += data->len;
+    rc = gyre_stream_forward(side->stream, data);
     note_write(side, rc, data->len, queued);
     if (rc < 0 && side->stream != NULL) {
         side->ending = 1;
