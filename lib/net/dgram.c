@@ -3,7 +3,8 @@
  *
  *     NONE --gyre_dgram_open()--> OPEN --gyre_dgram_close()--> CLOSING --finish()--> CLOSED
  *
- * OPEN:    the poll `in` is active and tells of data, or the socket is busy and read without being told;
+ * OPEN:    the poll `in` is active and tells of data, or a recvmsg brings it (dgram_lone.c), or the
+ *          socket is busy and read without being told;
  *          `out` is active while the socket's send buffer is full.
  * CLOSING: the descriptor's close waits for both; nothing is queued.
  * CLOSED:  nothing refers to the struct any more.

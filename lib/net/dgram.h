@@ -27,7 +27,7 @@ enum gyre__dgram_room {
 
 /* gyre_dgram.busy */
 enum gyre__dgram_busy {
-    GYRE__DGRAM_IDLE = 0, /* a poll tells of data */
+    GYRE__DGRAM_IDLE = 0, /* a poll tells of data, or a recvmsg brings it */
     GYRE__DGRAM_BUSY,     /* a poll has told, and none is active: read in each turn */
     GYRE__DGRAM_BUSY_FED, /* and something was there in each turn since */
 };
@@ -56,7 +56,7 @@ enum {
     GYRE__DGRAM_PAGE_ROOM = 66 * 1024, /* the largest item */
     GYRE__DGRAM_ITEM_SPLIT = 1u << 0,  /* the library cuts the segments */
     GYRE__DGRAM_AVERAGE_UNIT = 64,     /* of gyre_dgram.batch */
-    GYRE__DGRAM_CALM = 32,             /* gyre_dgram.calm: so many events brought one or two */
+    GYRE__DGRAM_CALM = 32,             /* gyre_dgram.calm: events with few datagrams on average */
 };
 
 struct gyre__dgram_item;
@@ -121,7 +121,8 @@ struct gyre__dgram_page {
 struct gyre__dgram_lone {
     struct gyre_msg_op op;
     struct gyre_dgram *dgram;
-    uint32_t taken; /* since it was last asked whether others wait */
+    uint32_t taken;   /* since it was last asked whether others wait */
+    uint32_t look_at; /* so many: then it is asked again */
     _Alignas(struct cmsghdr) uint8_t control[GYRE__DGRAM_CONTROL];
     uint8_t bytes[GYRE_DGRAM_MAX];
 };

@@ -7,24 +7,24 @@
  * that call, it takes what is there already.
  *
  *     32 events with less than 1.5 datagrams on average --> the poll ends, a recvmsg is started
- *     each 32nd datagram: are others behind it?         --> if so on average, or after an error,
- *                                                            or while paused: the poll again
+ *     each 24th to 39th datagram: are others behind it? --> if so on average, or after an error,
+ *                                                           or while paused: the poll again
  *
  * What is received lies in memory of the socket's own, which is that of few sockets of a loop: the
  * kernel may write to it at any time. It is copied to where batches are received, so that all else
  * is as with a batch of one; hence for small datagrams only.
  */
-#include "base/sys.h"
+#include "core/op.h"
 #include "net/dgram.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 enum {
-    LONE_SOCKETS = 64, /* of a loop: 4 MiB, of which small datagrams touch two pages each */
-    LONE_SIZE = 2048,  /* at most, on average */
-    LONE_LOOK_EACH = 32,
+    LONE_SOCKETS = 64,    /* of a loop: 4 MiB, of which small datagrams touch two pages each */
+    LONE_SIZE = 2048,     /* at most, on average */
+    LONE_LOOK_FIRST = 24, /* then one more each time, so that it meets bursts at all their places */
+    LONE_LOOK_LAST = 39,
 };
 
 static struct gyre__slab *lone_slab(const struct gyre_dgram *dgram)
@@ -37,8 +37,7 @@ static struct gyre__slab *lone_slab(const struct gyre_dgram *dgram)
 void gyre__dgram_lone_init(struct gyre_dgram *dgram)
 {
     if (gyre__dgram_loop(dgram)->backend->tries_at_once || !(dgram->traits & GYRE__DGRAM_UDP) ||
-        (dgram->flags & GYRE_DGRAM_ERROR_DETAIL) ||
-        (gyre__sys_fcntl(dgram->fd.number, F_GETFL, 0) & O_NONBLOCK)) {
+        (dgram->flags & GYRE_DGRAM_ERROR_DETAIL) || gyre__fd_is(&dgram->fd, GYRE__FD_NONBLOCK)) {
         dgram->flags |= GYRE__DGRAM_BATCHES_ONLY;
     }
 }
@@ -46,7 +45,8 @@ void gyre__dgram_lone_init(struct gyre_dgram *dgram)
 int gyre__dgram_lone_may_start(const struct gyre_dgram *dgram)
 {
     return dgram->calm == GYRE__DGRAM_CALM && !dgram->paused && !dgram->readable &&
-           dgram->average <= LONE_SIZE && !(dgram->flags & GYRE__DGRAM_BATCHES_ONLY) &&
+           gyre__list_empty(&dgram->held) && dgram->average <= LONE_SIZE &&
+           !(dgram->flags & GYRE__DGRAM_BATCHES_ONLY) &&
            (dgram->lone != NULL || lone_slab(dgram)->used < LONE_SOCKETS);
 }
 
@@ -80,9 +80,18 @@ static void lone_deliver(struct gyre_dgram *dgram, uint32_t len)
 /* Now and then: what else is there? It is received as ever. */
 static void lone_look(struct gyre_dgram *dgram)
 {
-    dgram->lone->taken = 0;
+    struct gyre__dgram_lone *lone = dgram->lone;
+
+    lone->taken = 0;
+    lone->look_at = lone->look_at < LONE_LOOK_LAST ? lone->look_at + 1 : LONE_LOOK_FIRST;
     dgram->readable = 1;
     gyre__dgram_receive(dgram);
+}
+
+/* A datagram has a sender. On a socket that was shut down for reading nothing has none, at once. */
+static int lone_is_none(const struct gyre_dgram *dgram, int32_t result)
+{
+    return result == 0 && dgram->lone->op.msg.msg_namelen == 0;
 }
 
 static void lone_took(struct gyre_dgram *dgram, int32_t result)
@@ -92,9 +101,13 @@ static void lone_took(struct gyre_dgram *dgram, int32_t result)
         gyre__dgram_receive_failed(dgram, -result);
         return;
     }
+    if (lone_is_none(dgram, result)) {
+        dgram->flags |= GYRE__DGRAM_BATCHES_ONLY;
+        return;
+    }
     gyre_assert(gyre__list_empty(&dgram->held)); /* none is asked for while some are kept */
     lone_deliver(dgram, (uint32_t)result);
-    if (++dgram->lone->taken >= LONE_LOOK_EACH && gyre__dgram_is_open(dgram)) {
+    if (++dgram->lone->taken >= dgram->lone->look_at && gyre__dgram_is_open(dgram)) {
         lone_look(dgram);
     }
 }
@@ -111,6 +124,7 @@ static void dgram_on_lone(struct gyre_op *op, const struct gyre_result *result)
     lone_took(dgram, result->res);
     if (gyre__dgram_is_open(dgram) && gyre__dgram_wait(dgram) < 0) {
         gyre__dgram_get_busy(dgram); /* no memory now */
+        gyre__task_request(gyre__dgram_loop(dgram), &dgram->task);
     }
 }
 
@@ -125,6 +139,7 @@ static struct gyre__dgram_lone *lone_take(struct gyre_dgram *dgram)
         gyre_op_init(&lone->op.op, dgram_on_lone);
         lone->dgram = dgram;
         lone->taken = 0;
+        lone->look_at = LONE_LOOK_FIRST;
     }
     return lone;
 }

@@ -323,7 +323,10 @@ static int dgram_receive_batch(struct gyre_dgram *dgram)
 static void dgram_note_batch(struct gyre_dgram *dgram, uint64_t count)
 {
     const unsigned unit = GYRE__DGRAM_AVERAGE_UNIT;
-    const uint64_t some = count < GYRE__DGRAM_BATCH ? count : GYRE__DGRAM_BATCH;
+    /* Of a burst that a look meets anywhere, half is still to come, and one has been taken. */
+    const int looked = dgram->busy == GYRE__DGRAM_IDLE && !gyre_op_active(&dgram->in);
+    const uint64_t burst = looked ? 2 * count + 1 : count;
+    const uint64_t some = burst < GYRE__DGRAM_BATCH ? burst : GYRE__DGRAM_BATCH;
 
     if (count == 0 && dgram->busy == GYRE__DGRAM_BUSY_FED) {
         return; /* that tells nothing of how many come with the next event */
@@ -347,9 +350,13 @@ static void dgram_note_batch(struct gyre_dgram *dgram, uint64_t count)
 
 int gyre__dgram_wait(struct gyre_dgram *dgram)
 {
-    if (gyre__dgram_lone_may_start(dgram) && gyre__dgram_lone_start(dgram) == 0) {
-        return 0;
+    if (gyre__dgram_lone_may_start(dgram)) {
+        if (gyre__dgram_lone_start(dgram) == 0) {
+            return 0;
+        }
+        dgram->calm = 0; /* not again at once */
     }
+    gyre__dgram_lone_fini(dgram);
     return gyre_op_poll(&dgram->in, &dgram->fd, POLLIN, dgram->flooded ? 0 : GYRE_MULTISHOT);
 }
 

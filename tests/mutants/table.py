@@ -530,7 +530,7 @@ NET = [
         "lone-for-ever",
         "io_uring: a socket that asks for single datagrams never looks how many there are",
         "lone_took",
-        "++dgram->lone->taken >= LONE_LOOK_EACH",
+        "++dgram->lone->taken >= dgram->lone->look_at",
         "0",
         "net-dgram_lone-uring"),
     mutant(
