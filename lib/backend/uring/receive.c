@@ -24,8 +24,10 @@
 #include <poll.h>
 
 enum {
-    BULK_FROM = 24 << 10, /* receives of 16 KiB are better served by the ring, of 64 KiB are not */
-    BULK_UNTIL = 8 << 10,
+    BULK_FROM = 96 << 10, /* receives of 64 KiB are better served by the ring, of 128 KiB are not */
+    BULK_UNTIL = 72 << 10,
+    CHUNKED_BULK_FROM = 24 << 10, /* where a receive fills a piece of a block, not what there is */
+    CHUNKED_BULK_UNTIL = 8 << 10,
     FRESH_TURNS = 2, /* within these, what a multishot brings was there when it was armed; one more
                       * for each batch that a full completion queue holds before it */
 };
@@ -33,14 +35,15 @@ enum {
 /* Which way the next receives go. */
 static int is_bulk(struct gyre_op *op)
 {
+    const int whole = gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_INCREMENTAL);
     const uint32_t average = op->fd->average * (uint32_t)GYRE__AVERAGE_UNIT;
 
     if (op->fd->flags & GYRE__FD_CONTROL) {
         return 1; /* descriptors come by recvmsg(2) only */
     }
-    if (average >= BULK_FROM) {
+    if (average >= (uint32_t)(whole ? BULK_FROM : CHUNKED_BULK_FROM)) {
         op->fd->flags |= GYRE__FD_BULK;
-    } else if (average < BULK_UNTIL) {
+    } else if (average < (uint32_t)(whole ? BULK_UNTIL : CHUNKED_BULK_UNTIL)) {
         op->fd->flags &= (uint16_t)~GYRE__FD_BULK;
     }
     return (op->fd->flags & GYRE__FD_BULK) != 0;

@@ -15,7 +15,7 @@ enum {
     /* From here on, and on descriptors that receive in bulk, a send is tried by a system call: the
      * data leaves while it is warm, and the memory is free at once, which is worth more than the
      * call. */
-    DIRECT_SEND_LEAST = 24 << 10,
+    DIRECT_SEND_LEAST = 96 << 10,
 };
 
 /* The queue is full: an entry, if the kernel takes those that are in it. */
