@@ -113,6 +113,8 @@ def environment(results):
         ("commit", where["commit"]),
         ("kernel, CPU", "%s, %s, %d CPUs" % (where["kernel"], where["cpu"]["model"],
                                              where["cpu"]["online"])),
+        *((("a system call", "%.0f ns (`getppid(2)`)" % where["system_call_ns"]),)
+          if "system_call_ns" in where else ()),
         ("compiler, flags, liburing", "%s, %s, %s" % (where["compiler"], where["flags"],
                                                       where["liburing"])),
         ("libraries", peers)))
