@@ -8,6 +8,7 @@
  */
 #include "bench.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,6 +113,16 @@ static void compare_suite(const json_t *suite_a, const json_t *suite_b, struct t
     }
 }
 
+/* Numbers are measured, and not the same twice. */
+static bool is_same(const json_t *value, const json_t *other)
+{
+    if (json_is_number(value) && json_is_number(other)) {
+        return fabs(json_number_value(value) - json_number_value(other)) <=
+               0.1 * fabs(json_number_value(value));
+    }
+    return json_equal(value, other) != 0;
+}
+
 /* What else differs is said first: it may explain everything below. */
 static void compare_environments(const json_t *a, const json_t *b)
 {
@@ -126,7 +137,7 @@ static void compare_environments(const json_t *a, const json_t *b)
     {
         const json_t *other = json_object_get(second, key);
 
-        if (strcmp(key, "commit") != 0 && !json_equal(value, other)) {
+        if (strcmp(key, "commit") != 0 && !is_same(value, other)) {
             char *text_a = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
             char *text_b = other == NULL ? NULL : json_dumps(other, JSON_ENCODE_ANY | JSON_COMPACT);
 

@@ -28,6 +28,7 @@ struct gyre_loop {
     const char *owner; /* of the thread that created it; NULL in a forked child */
     const struct gyre__backend *backend;
     void *driver;
+    struct gyre__net *net;    /* what the net layer keeps for this loop; made when first needed */
     struct gyre_link results; /* ops in state READY, in order */
     struct gyre_link tries;   /* ops in state TRY, in order */
     struct gyre_link later;   /* ops in state TRY that have had their share of this turn */
@@ -65,7 +66,6 @@ struct gyre_loop {
     uint64_t posts_ns; /* when the last batch of them was run */
     struct gyre__wheel wheel;
     struct gyre__passed_in passed;
-    struct gyre__net *net; /* what the net layer keeps for this loop; made when first needed */
     void (*net_fini)(struct gyre_loop *loop);
 };
 

@@ -239,16 +239,19 @@ enum gyre__received {
  * receive.c. */
 enum gyre__received gyre__receive_direct(struct gyre_op *op);
 
-/* A moving average of what one receive brings, over about 8 of them, beginning with the first; in
- * units of 64 bytes, rounded up: 0 means that nothing has come. */
+/* A moving average of what is there when it is received, over about 8 such moments, beginning with the
+ * first; in units of 64 bytes, rounded up: 0 means that nothing has come. @more: of the same moment as
+ * what was received before, which was cut at the end of a block. */
 #define GYRE__AVERAGE_UNIT 64
+#define GYRE__AVERAGE_MOST (4096u - 1) /* 256 KiB: what is more would be remembered for long */
 
-static inline void gyre__fd_note_size(struct gyre_fd *fd, uint32_t len)
+static inline void gyre__fd_note_size(struct gyre_fd *fd, uint32_t len, int more)
 {
     const uint32_t units = (len + GYRE__AVERAGE_UNIT - 1) / GYRE__AVERAGE_UNIT;
-    const uint32_t average = fd->average;
+    const uint32_t before = more ? fd->average : fd->average - (fd->average + 7u) / 8;
+    const uint32_t average = fd->average == 0 ? units : before + (units + 7) / 8;
 
-    fd->average = (uint16_t)(average == 0 ? units : average + (units + 7) / 8 - (average + 7) / 8);
+    fd->average = (uint16_t)(average < GYRE__AVERAGE_MOST ? average : GYRE__AVERAGE_MOST);
 }
 
 /* A try found nothing. Returns 1 if it has to be made again. */

@@ -20,8 +20,9 @@ enum {
 /* Of one receive: an enum gyre__received, or that there may be more to receive at once. */
 enum { RECEIVED_MORE = GYRE__RECEIVED_GONE + 1 };
 
-/* Returns bytes, 0 at the end, an error, or GYRE__NOT_YET. */
-static inline int recv_into(struct gyre_fd *fd, uint32_t block, struct gyre_lease *out_lease)
+/* Returns bytes, 0 at the end, an error, or GYRE__NOT_YET. @more: not the first receive in a row. */
+static inline int recv_into(struct gyre_fd *fd, uint32_t block, int more,
+                            struct gyre_lease *out_lease)
 {
     struct gyre_loop *loop = fd->loop;
     struct gyre__pool *pool = &loop->pool;
@@ -40,7 +41,7 @@ static inline int recv_into(struct gyre_fd *fd, uint32_t block, struct gyre_leas
     if (gyre__fd_is(fd, GYRE__FD_TCP)) {
         gyre__fd_note_received(fd, room, (size_t)got);
     }
-    gyre__fd_note_size(fd, (uint32_t)got);
+    gyre__fd_note_size(fd, (uint32_t)got, more);
     gyre_assert((size_t)got <= room);
     entry->used += (uint32_t)got;
     loop->received += (size_t)got;
@@ -100,7 +101,7 @@ static GYRE__RARE int receive_control(struct gyre_op *op)
     return is_last ? GYRE__RECEIVED_GONE : go_on_receiving(op);
 }
 
-static inline int receive_plain(struct gyre_op *op)
+static inline int receive_plain(struct gyre_op *op, int more)
 {
     struct gyre__pool *pool = &op->loop->pool; /* the operation may be gone after its callback */
     const uint32_t block = gyre__pool_current(pool);
@@ -110,7 +111,7 @@ static inline int receive_plain(struct gyre_op *op)
     if (block == GYRE__BLOCK_NONE) {
         return starve_receive(op);
     }
-    got = recv_into(op->fd, block, &lease);
+    got = recv_into(op->fd, block, more, &lease);
     if (got <= 0) {
         return received_none(op, got);
     }
@@ -124,13 +125,13 @@ static inline int receive_plain(struct gyre_op *op)
     return go_on_receiving(op);
 }
 
-static inline int receive_once(struct gyre_op *op)
+static inline int receive_once(struct gyre_op *op, int more)
 {
     if (gyre__op_over_quota(op)) {
         gyre__op_hold(op);
         return GYRE__RECEIVED_GONE;
     }
-    return op->fd->flags & GYRE__FD_CONTROL ? receive_control(op) : receive_plain(op);
+    return op->fd->flags & GYRE__FD_CONTROL ? receive_control(op) : receive_plain(op, more);
 }
 
 /* The first receive has left something: it goes on, within what one turn allows. */
@@ -141,7 +142,7 @@ static GYRE__APART int receive_more(struct gyre_op *op, size_t before)
     for (int tries = 1; tries < TRIES_PER_TURN && loop->received - before < BYTES_PER_TURN &&
                         loop->received < BYTES_OF_ALL;
          tries++) {
-        const int what = receive_once(op);
+        const int what = receive_once(op, 1);
 
         if (what != RECEIVED_MORE) {
             return what;
@@ -158,7 +159,7 @@ enum gyre__received gyre__receive_direct(struct gyre_op *op)
 
     gyre__fd_take_name(op->fd); /* by which leases know their owner */
     if (before < BYTES_OF_ALL) {
-        what = receive_once(op);
+        what = receive_once(op, 0);
     }
     return (enum gyre__received)(what == RECEIVED_MORE ? receive_more(op, before) : what);
 }

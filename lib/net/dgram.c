@@ -9,7 +9,7 @@
  * CLOSING: the descriptor's close waits for both; nothing is queued.
  * CLOSED:  nothing refers to the struct any more.
  *
- * Callbacks run from operations' callbacks only: those for data from that of `in`, all that come
+ * Callbacks run from operations' callbacks only: those for data from that of `in` or of the recvmsg, all that come
  * from sending, closing and resuming from that of `work`, a nop. The task runs at the end of each
  * turn in which something was sent; it sends, and goes on with what had its share of the turn.
  */

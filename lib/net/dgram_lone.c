@@ -97,7 +97,7 @@ static int lone_is_none(const struct gyre_dgram *dgram, int32_t result)
 static void lone_took(struct gyre_dgram *dgram, int32_t result)
 {
     if (result < 0) {
-        dgram->calm = 0; /* whatever it is, it may be so again at once */
+        dgram->calm = 0; /* whatever it is, it may be so again at once: poll */
         gyre__dgram_receive_failed(dgram, -result);
         return;
     }
@@ -169,5 +169,6 @@ void gyre__dgram_lone_fini(struct gyre_dgram *dgram)
         gyre_assert(!gyre_op_active(&dgram->lone->op.op));
         gyre__slab_give(lone_slab(dgram), dgram->lone);
         dgram->lone = NULL;
+        dgram->calm = 0;
     }
 }

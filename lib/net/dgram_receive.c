@@ -354,7 +354,7 @@ int gyre__dgram_wait(struct gyre_dgram *dgram)
         if (gyre__dgram_lone_start(dgram) == 0) {
             return 0;
         }
-        dgram->calm = 0; /* not again at once */
+        dgram->calm = 0;
     }
     gyre__dgram_lone_fini(dgram);
     return gyre_op_poll(&dgram->in, &dgram->fd, POLLIN, dgram->flooded ? 0 : GYRE_MULTISHOT);

@@ -166,6 +166,20 @@ CORE = [
 
 URING = [
     mutant(
+        "bulk-for-ever",
+        "a connection that was bulk once is never received by the ring again",
+        "is_bulk",
+        "op->fd->flags &= (uint16_t)~GYRE__FD_BULK;",
+        ";",
+        "ops-counters-uring"),
+    mutant(
+        "bulk-in-pieces",
+        "pieces of what is there at a time count singly: with small blocks nothing is bulk",
+        "gyre__uring_received",
+        "gyre__fd_note_size(op->fd, (uint32_t)cqe->res, op->fd->ready & GYRE__DIR_IN);",
+        "gyre__fd_note_size(op->fd, (uint32_t)cqe->res, 0);",
+        "ops-counters-uring"),
+    mutant(
         "cancel-dropped",
         "a cancel that finds the submission queue full is forgotten",
         "gyre__uring_cancel",

@@ -204,12 +204,26 @@ static struct side *caller_of(struct gyre_stream *stream)
     return &gyre_container_of(stream, struct call, own)->side[0];
 }
 
+/* So that much may be there at a time, as on a real connection after a while. */
+static void make_room(int number)
+{
+    int rc = 0;
+
+    if (one_in(4)) {
+        rc = gyre_sockopt_set(number, GYRE_SOCKOPT_RECEIVE_BUFFER, 1 << 20);
+    }
+    if (rc < 0 && gyre_sim_struck(fuzz.sim, GYRE_SIM_FAULT_OPTION_FAILS) == 0) {
+        broken("no room to receive: %s", gyre_error_name(rc));
+    }
+}
+
 static void caller_on_open(struct gyre_stream *stream)
 {
     struct side *side = caller_of(stream);
 
     note_enter(side);
     note_open(side);
+    make_room(gyre_stream_number(stream));
     side_act(side);
     note_leave(side);
 }
@@ -505,6 +519,7 @@ static void listen_at(struct program *program, int which, const char *address)
     for (int i = 0; i < TRIES_MAX; i++) {
         rc = gyre_listen(program->loop, &program->listener[which], address, &options);
         if (rc == 0) {
+            make_room(gyre_listener_number(&program->listener[which])); /* inherited */
             program->listening[which] = 1;
             return;
         }

@@ -12,7 +12,7 @@
  *
  * Bulk data is received by system calls instead, the kernel only polling: the kernel would fill
  * buffer after buffer before the first is read, where one warm block serves if each is read at once
- * (docs/performance.md has the figures). The average size of a receive decides, with a wide gap
+ * (docs/performance.md has the figures). What is there at a time decides, on average, with a gap
  * between going over and coming back. Without a buffer ring all data is received so.
  */
 #include "backend/uring/driver.h"
@@ -24,9 +24,9 @@
 #include <poll.h>
 
 enum {
-    BULK_FROM = 96 << 10, /* receives of 64 KiB are better served by the ring, of 128 KiB are not */
+    BULK_FROM = 96 << 10, /* 64 KiB at a time are better served by the ring, 128 KiB are not */
     BULK_UNTIL = 72 << 10,
-    CHUNKED_BULK_FROM = 24 << 10, /* where a receive fills a piece of a block, not what there is */
+    CHUNKED_BULK_FROM = 24 << 10, /* where a receive fills a piece of a block */
     CHUNKED_BULK_UNTIL = 8 << 10,
     FRESH_TURNS = 2, /* within these, what a multishot brings was there when it was armed; one more
                       * for each batch that a full completion queue holds before it */
@@ -208,7 +208,6 @@ static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
     struct gyre__pool *pool = &op->loop->pool; /* the operation may be gone after its callback */
     const int again = op->done != 0 && hides_reset(op, cqe);
 
-    gyre__fd_note_size(op->fd, (uint32_t)cqe->res);
     if (!(op->flags & GYRE_MULTISHOT)) {
         gyre__op_finish(op, cqe->res, lease);
         gyre__pool_unlend(pool, lease->block);
@@ -274,6 +273,9 @@ void gyre__uring_received(struct gyre_op *op, const struct gyre__cqe *cqe)
     if (cqe->flags & IORING_CQE_F_BUFFER) {
         gyre__fd_take_name(op->fd); /* by which leases know their owner */
         leased = gyre__bufring_take(&uring->bufring, &op->loop->pool, cqe, op->fd, &lease);
+    }
+    if (cqe->res > 0) {
+        gyre__fd_note_size(op->fd, (uint32_t)cqe->res, op->fd->ready & GYRE__DIR_IN);
     }
     if (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY) {
         op->fd->ready |= GYRE__DIR_IN;
