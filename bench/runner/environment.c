@@ -106,8 +106,8 @@ static json_t *peers_json(void)
     return peers;
 }
 
-/* What entering the kernel costs, and the most of what tells io_uring from epoll: some 100 ns, or 1,000
- * where page tables are changed or a hypervisor looks on. The least of some batches. */
+/* What entering the kernel costs, which is most of what tells io_uring from epoll: 1,000 ns where page
+ * tables are changed and a hypervisor has a part in it. The least of some batches. */
 static json_int_t system_call_ns(void)
 {
     enum { BATCHES = 16, CALLS = 1000 };
