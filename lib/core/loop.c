@@ -33,13 +33,13 @@
 #include <unistd.h>
 
 enum {
-    READY_BUDGET = 1024, /* callbacks of ready operations per turn */
-    TIMER_BUDGET = 1024, /* timers per turn */
-    POST_BUDGET = 1024,  /* posts per turn, and returns */
-    BATCH_NS = 500,      /* between batches of posts */
-    BATCH_PAUSE = 128,  /* as long, or some times that: how long a pause is the processor decides */
-    DOZE_NS = 100000,   /* see post.c */
-    DISPATCH_TURNS = 8, /* turns of one gyre_loop_dispatch(): mostly one, two to submit */
+    READY_BUDGET = 1024,  /* callbacks of ready operations per turn */
+    TIMER_BUDGET = 1024,  /* timers per turn */
+    POST_BUDGET = 1024,   /* posts per turn, and returns */
+    BATCH_NS = 500,       /* between batches of posts */
+    BATCH_PAUSE = 128,    /* as long or longer: the processor decides */
+    DOZE_NS = 100000,     /* see post.c */
+    DISPATCH_TURNS = 8,   /* turns of one gyre_loop_dispatch(): mostly one, two to submit */
     DEFAULT_POSTS = 4096, /* 64 KiB */
     POSTS_MAX = 1u << 20,
     SQ_LEAST = 8,

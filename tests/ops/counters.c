@@ -242,7 +242,7 @@ static void busy_open_one(struct busy *busy, size_t message, size_t block)
 /* A message has to be there as a whole. */
 static void skip_unless_buffers_hold(size_t message)
 {
-    const int number = socket(AF_INET, SOCK_STREAM, 0);
+    const int number = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int room = 1 << 20;
     socklen_t len = sizeof(room);
 
