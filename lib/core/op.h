@@ -157,7 +157,18 @@ static inline int gyre__sends_now(const struct gyre_loop *loop)
     return loop->backend->tries_at_once || loop->alone;
 }
 
-/* If so: send without an operation, when none has its turn to. Returns bytes sent, an error (which
+/* From here on, and on descriptors that receive in bulk, a send is tried by a system call: the data
+ * leaves while it is warm, and the memory is free at once, which is worth more than the call. */
+#define GYRE__DIRECT_SEND_LEAST (96u << 10)
+
+/* Whether a send of @len bytes leaves when it begins, and not at the end of the turn. */
+static inline int gyre__fd_sends_directly(const struct gyre_fd *fd, size_t len)
+{
+    return gyre__sends_now(fd->loop) || len >= GYRE__DIRECT_SEND_LEAST ||
+           (fd->flags & GYRE__FD_BULK);
+}
+
+/* If gyre__sends_now(): send without an operation, when none has its turn to. Returns bytes sent, an error (which
  * the kernel tells once), or GYRE__NOT_YET. */
 int gyre__fd_send_now(struct gyre_fd *fd, const void *data, size_t len);
 int gyre__fd_sendmsg_now(struct gyre_fd *fd, const struct msghdr *msg);

@@ -23,8 +23,8 @@
 #include <unistd.h>
 
 enum {
-    /* So much does not wait for the end of the turn: a system call more weighs nothing beside it,
-     * and it is still in the cache. */
+    /* So much does not wait for the end of the turn if it can leave at once: a system call more weighs
+     * nothing beside it, and it is still in the cache. */
     SEND_EAGER_LEN = 16 << 10,
     /* Of one operation: what a cancel waits for. */
     SEND_MOST_LEN = 256 << 10,
@@ -533,13 +533,18 @@ static inline int check_write(struct gyre_stream *stream, const void *data, size
     return 0;
 }
 
+static inline int is_eager(const struct gyre_stream *stream, const struct gyre__flow *flow)
+{
+    return flow->queued >= SEND_EAGER_LEN && gyre__fd_sends_directly(&stream->fd, flow->queued);
+}
+
 /* See that what was queued is sent: at once if it is much, else at the end of the turn. */
 static void send_soon(struct gyre_stream *stream, struct gyre__flow *flow)
 {
     if (flow->sending != 0 || stream->state == GYRE__STREAM_CONNECTING) {
         return; /* it follows what is under way */
     }
-    if (flow->queued >= SEND_EAGER_LEN) {
+    if (is_eager(stream, flow)) {
         gyre__flow_flush(flow);
     } else {
         gyre__task_request(stream->fd.loop, &flow->flush);
@@ -560,7 +565,7 @@ static inline int note_queued(struct gyre_stream *stream, size_t len)
     if (weight_of(flow) > high_of(stream)) {
         note_full(stream, flow);
     }
-    if (!inside || flow->queued >= SEND_EAGER_LEN) {
+    if (!inside || is_eager(stream, flow)) {
         send_soon(stream, flow);
     }
     return (int)flow->queued;
@@ -835,6 +840,12 @@ static size_t most_len(struct gyre_stream *stream)
     return gyre__fd_is(&stream->fd, GYRE__FD_TCP) ? SEND_MOST_LEN : SEND_MOST_OTHER_LEN;
 }
 
+/* Whether @data lies behind @piece, as what was received in two parts often does. */
+static int goes_on(const struct iovec *piece, const uint8_t *data)
+{
+    return (const uint8_t *)piece->iov_base + piece->iov_len == data;
+}
+
 /* Pieces for one operation; descriptors go with the first byte of the first of them only. Returns
  * their length. */
 static size_t collect_pieces(const struct gyre__flow *flow, struct iovec *pieces, size_t *out_count)
@@ -848,13 +859,26 @@ static size_t collect_pieces(const struct gyre__flow *flow, struct iovec *pieces
            (count == 0 || chunk->passed == NULL);
          chunk = chunk->next) {
         const size_t room = most - len;
+        const size_t part = chunk->len < room ? chunk->len : room;
 
-        pieces[count].iov_base = (void *)(uintptr_t)chunk->data;
-        pieces[count].iov_len = chunk->len < room ? chunk->len : room;
-        len += pieces[count++].iov_len;
+        if (count > 0 && goes_on(&pieces[count - 1], chunk->data)) {
+            pieces[count - 1].iov_len += part;
+        } else {
+            pieces[count].iov_base = (void *)(uintptr_t)chunk->data;
+            pieces[count++].iov_len = part;
+        }
+        len += part;
     }
     *out_count = count;
     return len;
+}
+
+/* One piece of @len bytes without descriptors, at the beginning of the queue. Returns 0, and
+ * flow->sending is set, or an error. */
+static inline int send_one(struct gyre__flow *flow, uint32_t len)
+{
+    flow->sending = len;
+    return gyre__op_send(&flow->send, &flow->stream->fd, flow->queue.first->data, len);
 }
 
 static int send_parcel(struct gyre__flow *flow, struct gyre__parcel *parcel, struct iovec *pieces,
@@ -877,35 +901,26 @@ static int send_parcel(struct gyre__flow *flow, struct gyre__parcel *parcel, str
     return rc;
 }
 
-/* Several pieces, or descriptors. Returns 0, and flow->sending is set, or an error. */
+/* Several chunks, a large one, or descriptors; as send_one(). */
 static GYRE__APART int send_pieces(struct gyre__flow *flow)
 {
     struct gyre__slab *parcels = &flow->stream->fd.loop->net->parcels;
     struct iovec pieces[GYRE_IOV_MAX];
-    struct gyre__parcel *parcel = gyre__slab_take(parcels);
+    struct gyre__parcel *parcel;
     size_t count;
     const size_t len = collect_pieces(flow, pieces, &count);
-    const int rc = parcel == NULL ? -ENOMEM : send_parcel(flow, parcel, pieces, count);
+    int rc;
 
+    if (count == 1 && flow->queue.first->passed == NULL) {
+        return send_one(flow, (uint32_t)len);
+    }
+    parcel = gyre__slab_take(parcels);
+    rc = parcel == NULL ? -ENOMEM : send_parcel(flow, parcel, pieces, count);
     if (rc < 0 && parcel != NULL) {
         gyre__slab_give(parcels, parcel);
     }
     flow->sending = (uint32_t)len;
     return rc;
-}
-
-/* One piece without descriptors; as send_pieces(). */
-static inline int send_one(struct gyre__flow *flow)
-{
-    const struct gyre__chunk *chunk = flow->queue.first;
-
-    flow->sending = chunk->len;
-    if (chunk->len > SEND_MOST_OTHER_LEN) {
-        const size_t most = most_len(flow->stream);
-
-        flow->sending = chunk->len < most ? chunk->len : (uint32_t)most;
-    }
-    return gyre__op_send(&flow->send, &flow->stream->fd, chunk->data, flow->sending);
 }
 
 /* Whether something is queued, may leave, and is not leaving already. */
@@ -928,7 +943,9 @@ void gyre__flow_flush(struct gyre__flow *flow)
     if (!may_send(stream, flow)) {
         return;
     }
-    rc = first->next == NULL && first->passed == NULL ? send_one(flow) : send_pieces(flow);
+    rc = first->next == NULL && first->passed == NULL && first->len <= SEND_MOST_OTHER_LEN
+             ? send_one(flow, first->len)
+             : send_pieces(flow);
     if (rc < 0) {
         flow->sending = 0;
         gyre__stream_fail(stream, rc);

@@ -385,6 +385,68 @@ static void writes_of_one_turn_leave_in_one_send(void)
     }
 }
 
+/* Written in three parts, each of which is enough to be worth a system call of its own. */
+static void write_parts(struct call *call, const uint8_t *parts[3], size_t len)
+{
+    for (int i = 0; i < 3; i++) {
+        assert_true(gyre_stream_write_ref(call->talk.stream, parts[i], len, NULL, NULL) > 0);
+    }
+}
+
+/* A large write leaves at once where a system call makes it; an entry of the ring would only be read
+ * at the end of the turn. There parts that lie side by side are one piece, others are pieces. */
+static void large_writes_of_one_turn_leave_in_one_send_by_the_ring(void)
+{
+    enum { LEN = 20000 };
+    static uint8_t data[3 * LEN];
+    const uint8_t *orders[2][3] = {{data, data + 2 * LEN, data + LEN},
+                                   {data, data + LEN, data + 2 * LEN}};
+    struct call call;
+
+    call_open(&call, test_tcp_pair);
+    for (size_t i = 0; i < 2; i++) {
+        const size_t before = i * sizeof(data);
+        struct gyre_loop_stats stats;
+        uint64_t sent;
+
+        for (size_t k = 0; k < 3; k++) {
+            wire_fill(data + (orders[i][k] - data), LEN, before + k * LEN);
+        }
+        trial_turns(call.loop, 3); /* the last finds nothing */
+        stats = trial_stats(call.loop);
+        sent = sends(call.loop);
+        write_parts(&call, orders[i], LEN);
+        talk_until_sent(call.loop, call.peer, sizeof(data), before);
+        trial_turns(call.loop, 3);
+        assert_int_equal(sends(call.loop) - sent, test_variant_uring() ? 1 : 2);
+        assert_int_equal(trial_stats(call.loop).started[GYRE_OP_SENDMSG],
+                         stats.started[GYRE_OP_SENDMSG] + (i == 0));
+    }
+    call_end(&call);
+}
+
+/* A part that is taken by half is gone on with from there, whatever lay beside it. */
+static void parts_side_by_side_survive_short_sends(void)
+{
+    enum { LEN = 50000, ROUNDS = 10 };
+    static uint8_t data[3 * LEN * ROUNDS];
+    struct call call;
+
+    wire_fill(data, sizeof(data), 0);
+    call_open(&call, test_unix_pair);
+    wire_send_buffer(gyre_stream_number(call.talk.stream), 2048);
+    for (size_t at = 0; at < sizeof(data); at += 3 * LEN) {
+        const uint8_t *parts[3] = {data + at, data + at + LEN, data + at + 2 * LEN};
+
+        write_parts(&call, parts, LEN);
+        trial_turns(call.loop, 1);
+    }
+    take_slowly(&call, sizeof(data));
+    trial_turns(call.loop, 3);
+    assert_int_equal(gyre_stream_queued(call.talk.stream), 0);
+    call_end(&call);
+}
+
 static void forward_it(struct talk *talk)
 {
     assert_true(gyre_stream_forward(talk->stream, talk->data) > 0);
@@ -797,6 +859,8 @@ int main(void)
         TEST_CASE(write_above_the_cap_is_refused_and_queues_nothing),
         TEST_CASE(write_cap_has_its_default),
         TEST_CASE(writes_of_one_turn_leave_in_one_send),
+        TEST_CASE(large_writes_of_one_turn_leave_in_one_send_by_the_ring),
+        TEST_CASE(parts_side_by_side_survive_short_sends),
         TEST_CASE(messages_allocate_nothing_in_the_steady_state),
         TEST_CASE(small_writes_while_stalled_share_memory),
         TEST_CASE(write_arguments_out_of_range_are_refused),

@@ -11,13 +11,6 @@
 
 #include <sys/socket.h>
 
-enum {
-    /* From here on, and on descriptors that receive in bulk, a send is tried by a system call: the
-     * data leaves while it is warm, and the memory is free at once, which is worth more than the
-     * call. */
-    DIRECT_SEND_LEAST = 96 << 10,
-};
-
 /* The queue is full: an entry, if the kernel takes those that are in it. */
 static GYRE__RARE struct io_uring_sqe *make_room(struct gyre_loop *loop)
 {
@@ -184,7 +177,7 @@ static int is_sent_directly(const struct gyre_op *op)
 {
     switch (op->kind) {
     case GYRE_OP_SEND:
-        return op->loop->alone || op->len >= DIRECT_SEND_LEAST || (op->fd->flags & GYRE__FD_BULK);
+        return gyre__fd_sends_directly(op->fd, op->len);
     case GYRE_OP_SENDMSG:
         return op->loop->alone;
     default:
