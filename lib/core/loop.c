@@ -417,7 +417,6 @@ static int turn(struct gyre_loop *loop, int may_wait)
     loop->stats.turns++;
     loop->received = 0;
     gyre__list_move(&loop->tries, &loop->later);
-    gyre__op_feed_starved(loop);
     run_tasks(loop); /* of what happened between two turns */
     rc = sleep_or_poll(loop, may_wait ? wait_until(loop) : 0);
     if (rc < 0) {
@@ -426,6 +425,7 @@ static int turn(struct gyre_loop *loop, int may_wait)
     gyre_loop_update_now(loop);
     take_due(loop, &due);
     loop->backend->dispatch(loop);
+    gyre__op_feed_starved(loop);
     gyre__op_dispatch(loop, READY_BUDGET);
     fire(&due);
     run_posts(loop);

@@ -31,6 +31,10 @@
 #include <errno.h>
 #include <string.h>
 
+enum {
+    STARVED_SHARE = 4, /* a quarter of the room is for those that starve, in each turn */
+};
+
 /* What may follow what; the rest is a bug. */
 const uint8_t gyre__op_may_follow[GYRE__OP_STATE_COUNT] = {
 #define TO(state) (1u << GYRE__OP_##state)
@@ -158,16 +162,23 @@ void gyre__op_hold(struct gyre_op *op)
     op->loop->stats.starved++;
 }
 
-/* As many as can be served, going by what each has received so far; others would only starve again. */
+/* What a receive is going to take; of one that has had nothing yet, a guess. */
+static size_t wants_of(const struct gyre_op *op)
+{
+    return op->fd->average != 0 ? op->fd->average * (size_t)GYRE__AVERAGE_UNIT
+                                : op->loop->pool.block_len / STARVED_SHARE;
+}
+
+/* As many as their share of the room serves: more would only starve again, or those would for whom
+ * data comes meanwhile, and that costs each a receive in vain. */
 void gyre__op_feed_starved(struct gyre_loop *loop)
 {
     struct gyre__pool *pool = &loop->pool;
-    size_t room = gyre__pool_room(pool);
+    size_t room = gyre__pool_room(pool) / STARVED_SHARE;
 
-    pool->hungry = pool->starved_count > 0;
     while (room > 0 && !gyre__list_empty(&pool->starved)) {
         struct gyre_op *op = gyre__op_of_link(pool->starved.next);
-        const size_t wants = (op->fd->average + 1u) * (size_t)GYRE__AVERAGE_UNIT;
+        const size_t wants = wants_of(op);
 
         gyre__list_remove(&op->link);
         pool->starved_count--;

@@ -157,15 +157,11 @@ static inline int gyre__sends_now(const struct gyre_loop *loop)
     return loop->backend->tries_at_once || loop->alone;
 }
 
-/* From here on, and on descriptors that receive in bulk, a send is tried by a system call: the data
- * leaves while it is warm, and the memory is free at once, which is worth more than the call. */
-#define GYRE__DIRECT_SEND_LEAST (96u << 10)
-
-/* Whether a send of @len bytes leaves when it begins, and not at the end of the turn. */
-static inline int gyre__fd_sends_directly(const struct gyre_fd *fd, size_t len)
+/* Whether a send leaves when it begins, and not at the end of the turn: also on a descriptor that
+ * receives in bulk, where it gives the memory back for the next receive. */
+static inline int gyre__fd_sends_directly(const struct gyre_fd *fd)
 {
-    return gyre__sends_now(fd->loop) || len >= GYRE__DIRECT_SEND_LEAST ||
-           (fd->flags & GYRE__FD_BULK);
+    return gyre__sends_now(fd->loop) || (fd->flags & GYRE__FD_BULK);
 }
 
 /* If gyre__sends_now(): send without an operation, when none has its turn to. Returns bytes sent, an error (which

@@ -42,7 +42,6 @@ struct gyre__pool {
     uint64_t votes_bytes;
     uint32_t spare_turns;
     uint32_t starved_count;
-    uint8_t hungry;           /* operations starved when the turn began */
     struct gyre_link starved; /* ops that wait for a block, in order of arrival */
 };
 
@@ -108,13 +107,13 @@ static inline int gyre__pool_has_direct_room(const struct gyre__pool *pool)
            pool->total < pool->max;
 }
 
-/* For how many bytes there is room for receives that starve, one way or the other; about. */
+/* For how many bytes there is room for receives that starve, one way or the other; about. The pool
+ * grows for them block by block, and only when all that it has is lent. */
 static inline size_t gyre__pool_room(const struct gyre__pool *pool)
 {
-    const size_t blocks =
-        pool->count[GYRE__BLOCK_FREE] + pool->count[GYRE__BLOCK_DRIVER] + (pool->max - pool->total);
+    const size_t blocks = pool->count[GYRE__BLOCK_FREE] + pool->count[GYRE__BLOCK_DRIVER];
 
-    return blocks * pool->block_len;
+    return (blocks > 0 ? blocks : pool->total < pool->max) * pool->block_len;
 }
 
 #endif

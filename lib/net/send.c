@@ -27,7 +27,7 @@ enum {
      * nothing beside it, and it is still in the cache. */
     SEND_EAGER_LEN = 16 << 10,
     /* Of one operation: what a cancel waits for. */
-    SEND_MOST_LEN = 256 << 10,
+    SEND_MOST_LEN = 512 << 10,
     /* Of one that is not TCP: its end is the only sign of progress, for what the peer takes makes
      * room that is filled at once. */
     SEND_MOST_OTHER_LEN = 64 << 10,
@@ -535,7 +535,7 @@ static inline int check_write(struct gyre_stream *stream, const void *data, size
 
 static inline int is_eager(const struct gyre_stream *stream, const struct gyre__flow *flow)
 {
-    return flow->queued >= SEND_EAGER_LEN && gyre__fd_sends_directly(&stream->fd, flow->queued);
+    return flow->queued >= SEND_EAGER_LEN && gyre__fd_sends_directly(&stream->fd);
 }
 
 /* See that what was queued is sent: at once if it is much, else at the end of the turn. */

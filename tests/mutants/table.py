@@ -171,14 +171,14 @@ URING = [
         "is_bulk",
         "op->fd->flags &= (uint16_t)~GYRE__FD_BULK;",
         ";",
-        "ops-counters-uring"),
+        "ops-counters-uring-noinc"),
     mutant(
         "bulk-in-pieces",
         "pieces of what is there at a time count singly: with small blocks nothing is bulk",
         "gyre__uring_received",
         "gyre__fd_note_size(op->fd, (uint32_t)cqe->res, op->fd->ready & GYRE__DIR_IN);",
         "gyre__fd_note_size(op->fd, (uint32_t)cqe->res, 0);",
-        "ops-counters-uring"),
+        "ops-counters-uring-noinc"),
     mutant(
         "cancel-dropped",
         "a cancel that finds the submission queue full is forgotten",
@@ -310,6 +310,20 @@ URING = [
         "gyre__uring_submit(op);",
         "",
         "ops-pressure-uring"),
+    mutant(
+        "reset-unasked-when-armed",
+        "a receive armed while nothing was known to wait does not ask for a reset behind its data",
+        "submit_receive",
+        "op->done = waits ? 0 : (uint32_t)op->loop->stats.turns | 1;",
+        "op->done = 0;",
+        "sim-regress-uring"),
+    mutant(
+        "reset-behind-the-starved",
+        "a receive for which data waits lets the kernel poll first, and nobody asks for a reset",
+        "submit_receive",
+        "gyre__uring_submit(op);",
+        "op->fd->ready &= (uint8_t)~GYRE__DIR_IN; gyre__uring_submit(op);",
+        "ops-pool-uring"),
     mutant(
         "hidden-reset-unasked",
         "a reset that was there with data of many buffers is asked for behind the first of them only",

@@ -315,6 +315,40 @@ static void pool_starved_receive_can_be_ended(void)
     test_loop_end(loop);
 }
 
+/* What starves, and whose peer has gone meanwhile with a reset, is received, and then the reset is. */
+static void pool_starved_receive_finds_the_reset_behind_its_data(void)
+{
+    static const size_t lengths[] = {100, 3 * TINY_BLOCK};
+    uint32_t seed = 17;
+
+    for (size_t i = 0; i < TEST_COUNT(lengths); i++) {
+        struct gyre_loop *loop = tiny_loop();
+        struct keeper *holder = keeper_open(loop, 0);
+        struct trial receiving;
+        struct gyre_fd fd;
+        int pair[2];
+
+        (void)fill_pool(holder);
+        test_tcp_pair(pair);
+        trial_attach(loop, &fd, pair[0]);
+        trial_init(&receiving, NULL, NULL);
+        assert_int_equal(gyre_op_recv_lease(&receiving.op, &fd, GYRE_MULTISHOT), 0);
+        wire_send_stream(pair[1], lengths[i], 0);
+        trial_turns(loop, 5);
+        assert_int_equal(receiving.results, 0);
+        wire_reset(pair[1]);
+        trial_turns(loop, 5);
+        assert_int_equal(gyre_op_cancel(&holder->receiving.op), 0);
+        assert_int_equal(trial_end(loop, &holder->receiving), -ECANCELED);
+        keeper_release_all(holder, &seed);
+        assert_int_equal(trial_end(loop, &receiving), -ECONNRESET);
+        assert_int_equal(receiving.bytes, lengths[i]);
+        trial_close(loop, &fd);
+        keeper_close(holder);
+        test_loop_end(loop);
+    }
+}
+
 /* The quota: a flooding peer holds no more than its share, and the others go on. */
 static void stop_at_quota(struct keeper *(*opened)(struct gyre_loop *loop, uint64_t stream))
 {
@@ -688,6 +722,7 @@ int main(void)
         TEST_CASE(pool_all_held_does_not_spin_and_goes_on_after_release),
         TEST_CASE(pool_released_bit_by_bit_feeds_all_that_starve),
         TEST_CASE(pool_starved_receive_can_be_ended),
+        TEST_CASE(pool_starved_receive_finds_the_reset_behind_its_data),
         TEST_CASE(pool_quota_stops_one_connection_and_no_other),
         TEST_CASE(pool_quota_is_the_connections_however_it_receives),
         TEST_CASE(pool_is_conserved_through_random_lives),

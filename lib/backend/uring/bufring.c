@@ -87,13 +87,10 @@ static void publish_block(struct gyre__bufring *bufring, const struct gyre__pool
 
 void gyre__bufring_fill(struct gyre__bufring *bufring, struct gyre__pool *pool)
 {
-    /* One less than the pool has at rest: a direct receive always finds one too. */
-    const uint32_t target = pool->min - 1;
+    /* What the pool has at rest; but where bulk data is received directly, that finds one too. */
+    const uint32_t target = bufring->incremental ? pool->min : pool->min - 1;
     const uint16_t before = bufring->tail;
 
-    if (pool->hungry) {
-        return; /* blocks that come back are for those who know that data waits */
-    }
     while (gyre__pool_in_ring(pool) < target) {
         /* Grow only when the kernel has nothing left: what is lent comes back soon, as a rule. */
         const uint32_t block = gyre__pool_take(pool, gyre__pool_in_ring(pool) == 0);

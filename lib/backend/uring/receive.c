@@ -4,16 +4,15 @@
  *
  *     data, MORE          emit
  *     data, no MORE       emit, arm again            (the kernel ends a multishot when it likes)
- *     -ENOBUFS            receive directly, then arm again; without a block, wait on the pool's list
+ *     -ENOBUFS            wait on the pool's list for the blocks that come back, then arm again
  *     0 or an error       finish
  *
  * A caller that retains more than its quota is paused: the kernel is asked to end the multishot,
  * and what it still had in hand is delivered. The receive goes on when leases are given back.
  *
- * Bulk data is received by system calls instead, the kernel only polling: the kernel would fill
- * buffer after buffer before the first is read, where one warm block serves if each is read at once
- * (docs/performance.md has the figures). What is there at a time decides, on average, with a gap
- * between going over and coming back. Without a buffer ring all data is received so.
+ * Where a buffer is a piece of a block, bulk data is received by system calls instead, the kernel only
+ * polling. What is there at a time decides, on average, with a gap between going over and coming
+ * back. Without a buffer ring all data is received so.
  */
 #include "backend/uring/driver.h"
 
@@ -24,10 +23,8 @@
 #include <poll.h>
 
 enum {
-    BULK_FROM = 96 << 10, /* 64 KiB at a time are better served by the ring, 128 KiB are not */
-    BULK_UNTIL = 72 << 10,
-    CHUNKED_BULK_FROM = 24 << 10, /* where a receive fills a piece of a block */
-    CHUNKED_BULK_UNTIL = 8 << 10,
+    BULK_FROM = 24 << 10,
+    BULK_UNTIL = 8 << 10,
     FRESH_TURNS = 2, /* within these, what a multishot brings was there when it was armed; one more
                       * for each batch that a full completion queue holds before it */
 };
@@ -35,15 +32,17 @@ enum {
 /* Which way the next receives go. */
 static int is_bulk(struct gyre_op *op)
 {
-    const int whole = gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_INCREMENTAL);
     const uint32_t average = op->fd->average * (uint32_t)GYRE__AVERAGE_UNIT;
 
     if (op->fd->flags & GYRE__FD_CONTROL) {
         return 1; /* descriptors come by recvmsg(2) only */
     }
-    if (average >= (uint32_t)(whole ? BULK_FROM : CHUNKED_BULK_FROM)) {
+    if (gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_INCREMENTAL)) {
+        return 0; /* a buffer takes whatever is there */
+    }
+    if (average >= BULK_FROM) {
         op->fd->flags |= GYRE__FD_BULK;
-    } else if (average < (uint32_t)(whole ? BULK_UNTIL : CHUNKED_BULK_UNTIL)) {
+    } else if (average < BULK_UNTIL) {
         op->fd->flags &= (uint16_t)~GYRE__FD_BULK;
     }
     return (op->fd->flags & GYRE__FD_BULK) != 0;
@@ -57,15 +56,36 @@ static int is_direct(struct gyre_op *op)
            (is_bulk(op) && gyre__pool_has_direct_room(&op->loop->pool));
 }
 
-/* With an empty ring too, unless data is there: when some comes, the ring may have been filled. */
-static void arm_ring(struct gyre_op *op)
+static int fill_ring(struct gyre_op *op)
 {
     struct gyre__pool *pool = &op->loop->pool;
 
     gyre__bufring_fill(&gyre__uring_of(op->loop)->bufring, pool);
-    if (gyre__pool_in_ring(pool) > 0 || !(op->fd->ready & GYRE__DIR_IN)) {
-        op->done = (uint32_t)op->loop->stats.turns | 1; /* when it was armed; never 0 */
-        gyre__uring_submit(op);
+    return gyre__pool_in_ring(pool) > 0;
+}
+
+/* Where data is known to wait the kernel receives before it polls, and the poll finds a reset behind the
+ * data. Else a reset may hide: see hides_reset(). */
+static void submit_receive(struct gyre_op *op)
+{
+    const int waits = op->fd->ready & GYRE__DIR_IN;
+
+    op->done = waits ? 0 : (uint32_t)op->loop->stats.turns | 1; /* when it was armed; never 0 */
+    gyre__uring_submit(op);
+    op->fd->ready &= (uint8_t)~GYRE__DIR_IN;
+}
+
+/* With an empty ring too, unless data is there: when some comes, the ring may have been filled. If it
+ * is, others may have waited longer. */
+static void arm_ring(struct gyre_op *op)
+{
+    struct gyre__pool *pool = &op->loop->pool;
+    const int waits = (op->fd->ready & GYRE__DIR_IN) != 0;
+
+    if (waits && pool->starved_count > 0) {
+        gyre__op_starve(op);
+    } else if (fill_ring(op) || !waits) {
+        submit_receive(op);
     } else if (gyre__pool_has_direct_room(pool)) {
         gyre__op_try_later(op);
     } else {
@@ -142,6 +162,8 @@ void gyre__uring_recv_resume(struct gyre_op *op)
         gyre__op_hold(op);
     } else if ((op->flags & GYRE__OP_POLLING) && must_use_ring(op)) {
         end_multishot(op);
+    } else if (!is_direct(op) && fill_ring(op)) {
+        submit_receive(op);
     } else if ((op->fd->ready & GYRE__DIR_IN) &&
                (is_direct(op) || gyre__pool_has_direct_room(&op->loop->pool))) {
         gyre__uring_receive_direct(op);
@@ -224,22 +246,13 @@ static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
     }
 }
 
-/* The kernel had data and no buffer left. Where many wait and few buffers come back, nearly all would
- * find none again: so the data is received directly, which asks for no more than there is, and then
- * the ring has its turn. Not before those that starve already, or that were fed in this turn and have
- * yet to try: they would be overtaken for as long as others come. */
+/* The kernel had data and no buffer left: more are there when what was received has been sent, as a rule
+ * before this turn is over. The pool need not grow for that. */
 static GYRE__RARE void unserved(struct gyre_op *op)
 {
-    const struct gyre__pool *pool = &op->loop->pool;
-    const int waited_for = pool->hungry || pool->starved_count > 0;
-
     op->flags &= (uint16_t)~GYRE__OP_PAUSING;
     op->fd->ready |= GYRE__DIR_IN;
-    if (!waited_for && gyre__pool_has_direct_room(pool)) {
-        gyre__uring_receive_direct(op);
-    } else {
-        gyre__op_starve(op);
-    }
+    gyre__op_starve(op);
 }
 
 static void ended(struct gyre_op *op, int32_t res)

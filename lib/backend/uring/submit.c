@@ -177,7 +177,7 @@ static int is_sent_directly(const struct gyre_op *op)
 {
     switch (op->kind) {
     case GYRE_OP_SEND:
-        return gyre__fd_sends_directly(op->fd, op->len);
+        return gyre__fd_sends_directly(op->fd);
     case GYRE_OP_SENDMSG:
         return op->loop->alone;
     default:
