@@ -1,6 +1,8 @@
 /*
  * The loop. A turn:
  *
+ *     receives that starved      before others take what has come back meanwhile; results that they
+ *                                bring at once
  *     wait: submit and wait      one system call; nothing runs in it
  *     take out due timers        so that one started by a callback waits for the next turn
  *     driver's dispatch          callbacks of what completed, results that they bring at once
@@ -409,23 +411,50 @@ static void run_returns(struct gyre_loop *loop)
     }
 }
 
+/* What they ask the kernel for leaves with the next call into it, and is looked at first there. Returns
+ * 1 if there is room for some: then callbacks may have run, and timers were taken out before, so that
+ * what these start waits for the next turn. */
+static GYRE__APART int serve_starved(struct gyre_loop *loop, struct gyre_link *out_due)
+{
+    const uint32_t before = loop->pool.starved_count;
+    struct gyre_link others;
+    int served;
+
+    gyre__list_take(&others, &loop->tries);
+    gyre__op_feed_starved(loop);
+    served = loop->pool.starved_count != before;
+    if (served) {
+        gyre_loop_update_now(loop);
+        take_due(loop, out_due);
+        gyre__op_dispatch(loop, READY_BUDGET);
+    }
+    gyre__list_move(&loop->tries, &others);
+    return served;
+}
+
 static int turn(struct gyre_loop *loop, int may_wait)
 {
     struct gyre_link due;
+    int served;
     int rc;
 
     loop->stats.turns++;
     loop->received = 0;
     gyre__list_move(&loop->tries, &loop->later);
     run_tasks(loop); /* of what happened between two turns */
-    rc = sleep_or_poll(loop, may_wait ? wait_until(loop) : 0);
+    served = loop->pool.starved_count > 0 && serve_starved(loop, &due);
+    rc = sleep_or_poll(loop, may_wait && !served ? wait_until(loop) : 0);
     if (rc < 0) {
+        if (served) {
+            fire(&due);
+        }
         return rc;
     }
     gyre_loop_update_now(loop);
-    take_due(loop, &due);
+    if (!served) {
+        take_due(loop, &due);
+    }
     loop->backend->dispatch(loop);
-    gyre__op_feed_starved(loop);
     gyre__op_dispatch(loop, READY_BUDGET);
     fire(&due);
     run_posts(loop);

@@ -162,11 +162,13 @@ void gyre__op_hold(struct gyre_op *op)
     op->loop->stats.starved++;
 }
 
-/* What a receive is going to take; of one that has had nothing yet, a guess. */
+/* What a receive is going to take; of one that has had nothing yet, what others got first. */
 static size_t wants_of(const struct gyre_op *op)
 {
-    return op->fd->average != 0 ? op->fd->average * (size_t)GYRE__AVERAGE_UNIT
-                                : op->loop->pool.block_len / STARVED_SHARE;
+    const struct gyre__pool *pool = &op->loop->pool;
+    const size_t average = op->fd->average != 0 ? op->fd->average : pool->first_average;
+
+    return average != 0 ? average * GYRE__AVERAGE_UNIT : pool->block_len / STARVED_SHARE;
 }
 
 /* As many as their share of the room serves: more would only starve again, or those would for whom

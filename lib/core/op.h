@@ -44,7 +44,7 @@ enum gyre__fd_state { GYRE__FD_NONE = 0, GYRE__FD_OPEN = 0x51, GYRE__FD_CLOSING,
 #define GYRE__FD_SOCKET     (1u << 4)
 #define GYRE__FD_STREAM     (1u << 5)
 #define GYRE__FD_TCP        (1u << 6)
-#define GYRE__FD_BULK       (1u << 7) /* io_uring: its data comes in large pieces */
+#define GYRE__FD_BULK       (1u << 7) /* io_uring without incremental buffers: much comes at a time */
 #define GYRE__FD_CONTROL    (1u << 8) /* descriptors that come with its data are wanted */
 
 /* epoll: registered for input only, since no operation had to wait for room yet. */
@@ -164,8 +164,8 @@ static inline int gyre__fd_sends_directly(const struct gyre_fd *fd)
     return gyre__sends_now(fd->loop) || (fd->flags & GYRE__FD_BULK);
 }
 
-/* If gyre__sends_now(): send without an operation, when none has its turn to. Returns bytes sent, an error (which
- * the kernel tells once), or GYRE__NOT_YET. */
+/* If gyre__sends_now(): send without an operation, when none has its turn to. Returns bytes sent, an
+ * error (which the kernel tells once), or GYRE__NOT_YET. */
 int gyre__fd_send_now(struct gyre_fd *fd, const void *data, size_t len);
 int gyre__fd_sendmsg_now(struct gyre_fd *fd, const struct msghdr *msg);
 
@@ -252,13 +252,23 @@ enum gyre__received gyre__receive_direct(struct gyre_op *op);
 #define GYRE__AVERAGE_UNIT 64
 #define GYRE__AVERAGE_MOST (4096u - 1) /* 256 KiB: what is more would be remembered for long */
 
+static inline uint16_t gyre__next_average(uint32_t average, uint32_t units, int more)
+{
+    const uint32_t before = more ? average : average - (average + 7u) / 8;
+    const uint32_t next = average == 0 ? units : before + (units + 7) / 8;
+
+    return (uint16_t)(next < GYRE__AVERAGE_MOST ? next : GYRE__AVERAGE_MOST);
+}
+
 static inline void gyre__fd_note_size(struct gyre_fd *fd, uint32_t len, int more)
 {
     const uint32_t units = (len + GYRE__AVERAGE_UNIT - 1) / GYRE__AVERAGE_UNIT;
-    const uint32_t before = more ? fd->average : fd->average - (fd->average + 7u) / 8;
-    const uint32_t average = fd->average == 0 ? units : before + (units + 7) / 8;
+    struct gyre__pool *pool = &fd->loop->pool;
 
-    fd->average = (uint16_t)(average < GYRE__AVERAGE_MOST ? average : GYRE__AVERAGE_MOST);
+    if (fd->average == 0) {
+        pool->first_average = gyre__next_average(pool->first_average, units, 0);
+    }
+    fd->average = gyre__next_average(fd->average, units, more);
 }
 
 /* A try found nothing. Returns 1 if it has to be made again. */

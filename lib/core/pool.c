@@ -46,7 +46,7 @@ enum {
     BLOCK_MOST = 1 << 20,
     CHUNK_FIRST = 4 << 10, /* before anything is known: a page */
     VOTES = 64,            /* receives between two decisions on the length of pieces */
-    SPARE_TURNS = 4096,    /* turns with half of the pool free before a block is given back */
+    SPARE_TURNS = 4096,    /* with more free than lent, before a block is given back */
     SMALL_SHARE = 8,       /* less than 1/8 of a block is a small lease */
 };
 
@@ -288,7 +288,8 @@ static void leave_last(struct gyre__pool *pool)
 
 void gyre__pool_rest(struct gyre__pool *pool)
 {
-    if (pool->total == pool->min || pool->count[GYRE__BLOCK_FREE] * 2 < pool->total) {
+    if (pool->total == pool->min ||
+        pool->count[GYRE__BLOCK_FREE] <= pool->count[GYRE__BLOCK_LENT]) {
         pool->spare_turns = 0;
         return;
     }

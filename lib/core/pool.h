@@ -42,6 +42,7 @@ struct gyre__pool {
     uint64_t votes_bytes;
     uint32_t spare_turns;
     uint32_t starved_count;
+    uint16_t first_average;   /* of what descriptors get first, in units of GYRE__AVERAGE_UNIT */
     struct gyre_link starved; /* ops that wait for a block, in order of arrival */
 };
 

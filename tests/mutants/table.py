@@ -30,7 +30,7 @@ CORE = [
     mutant(
         "starved-forgotten",
         "receives that found no block are not tried again when one comes back",
-        "turn",
+        "serve_starved",
         "gyre__op_feed_starved(loop);",
         "",
         "ops-pool-epoll ops-pool-uring"),
@@ -314,7 +314,7 @@ URING = [
         "reset-unasked-when-armed",
         "a receive armed while nothing was known to wait does not ask for a reset behind its data",
         "submit_receive",
-        "op->done = waits ? 0 : (uint32_t)op->loop->stats.turns | 1;",
+        "op->done = polls_behind_data(op) ? 0 : (uint32_t)op->loop->stats.turns | 1;",
         "op->done = 0;",
         "sim-regress-uring"),
     mutant(

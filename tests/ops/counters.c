@@ -199,7 +199,7 @@ static void counters_show_a_burst_that_outgrows_the_pool_asked_for_once(void)
     struct gyre_loop_options options = test_options();
 
     options.pool_block = BLOCK;
-    options.pool_min = 2 * BLOCK; /* one for the kernel: five messages of a thousand */
+    options.pool_min = 2 * BLOCK; /* room for ten messages of a thousand, or five */
     options.pool_max = 4 * BLOCK;
     busy_open_on(&busy, test_loop_with(&options), LEN);
     busy_rounds(&busy, 2);

@@ -397,7 +397,7 @@ static void tight_release(struct tight *tight)
     }
 }
 
-/* Both blocks are lent at last, and nothing is starved. */
+/* Both blocks are lent at last. */
 static void tight_open(struct tight *tight)
 {
     struct gyre_loop_options options = test_options();
@@ -489,6 +489,27 @@ static void pressure_who_starves_is_not_overtaken_for_ever(void)
     assert_true(round <= 4);
 }
 
+/* The same where blocks come back between two turns, and one receive takes all of a block. */
+static void pressure_who_starves_is_first_behind_a_release(void)
+{
+    enum { ROUNDS = 200 };
+    static struct tight tight;
+    int round = 0;
+
+    tight_open(&tight);
+    wire_send_stream(tight.peers[3], 100, 0); /* this one waits */
+    trial_turns(tight.loop, 3);
+    for (; round < ROUNDS && tight.trials[3].bytes == 0; round++) {
+        wire_send_stream(tight.peers[round % 2], TIGHT_BLOCK, 0);
+        tight_release(&tight);
+        trial_turns(tight.loop, 5);
+    }
+    const uint64_t got = tight.trials[3].bytes;
+    tight_close(&tight);
+    assert_int_equal(got, 100);
+    assert_true(round <= 4);
+}
+
 int main(void)
 {
     static const struct test_case cases[] = {
@@ -502,6 +523,7 @@ int main(void)
         TEST_CASE(pressure_on_multishot_polls_loses_no_change),
         TEST_CASE(pressure_of_streams_both_ways_keeps_every_stream),
         TEST_CASE(pressure_who_starves_is_not_overtaken_for_ever),
+        TEST_CASE(pressure_who_starves_is_first_behind_a_release),
     };
 
     return test_main("ops-pressure", cases, TEST_COUNT(cases));

@@ -25,6 +25,7 @@
 enum {
     BULK_FROM = 24 << 10,
     BULK_UNTIL = 8 << 10,
+    ONE_GO = 32, /* buffers that a multishot fills before it polls: MULTISHOT_MAX_RETRY in Linux */
     FRESH_TURNS = 2, /* within these, what a multishot brings was there when it was armed; one more
                       * for each batch that a full completion queue holds before it */
 };
@@ -64,15 +65,22 @@ static int fill_ring(struct gyre_op *op)
     return gyre__pool_in_ring(pool) > 0;
 }
 
-/* Where data is known to wait the kernel receives before it polls, and the poll finds a reset behind the
- * data. Else a reset may hide: see hides_reset(). */
+/* Whether the kernel has taken all data before it polls, and finds a reset behind it then. It receives
+ * first where data is known to wait, until the ring is empty, or this is a long one. */
+static int polls_behind_data(const struct gyre_op *op)
+{
+    return (op->fd->ready & GYRE__DIR_IN) && op->loop->pool.min <= ONE_GO &&
+           gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_INCREMENTAL);
+}
+
 static void submit_receive(struct gyre_op *op)
 {
-    const int waits = op->fd->ready & GYRE__DIR_IN;
-
-    op->done = waits ? 0 : (uint32_t)op->loop->stats.turns | 1; /* when it was armed; never 0 */
+    /* When it was armed, which is never 0; 0 where a reset does not hide: see hides_reset(). */
+    op->done = polls_behind_data(op) ? 0 : (uint32_t)op->loop->stats.turns | 1;
     gyre__uring_submit(op);
-    op->fd->ready &= (uint8_t)~GYRE__DIR_IN;
+    if (op->state == GYRE__OP_ARMED) { /* else it is tried again */
+        op->fd->ready &= (uint8_t)~GYRE__DIR_IN;
+    }
 }
 
 /* With an empty ring too, unless data is there: when some comes, the ring may have been filled. If it

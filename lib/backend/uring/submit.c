@@ -177,9 +177,8 @@ static int is_sent_directly(const struct gyre_op *op)
 {
     switch (op->kind) {
     case GYRE_OP_SEND:
-        return gyre__fd_sends_directly(op->fd);
     case GYRE_OP_SENDMSG:
-        return op->loop->alone;
+        return gyre__fd_sends_directly(op->fd);
     default:
         return 0;
     }
