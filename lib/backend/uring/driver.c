@@ -1,8 +1,8 @@
 /*
  * The io_uring driver. Starting an operation writes a submission entry, but for a few that are better
- * made at once (docs/uring.md); the loop's one system call per turn submits them all, waits, and reaps; completions are
- * copied out, the queue is given back, and then their callbacks run. A completion that finds nobody
- * under its name is counted and dropped (its buffer is not).
+ * made at once (docs/uring.md); the loop's one system call per turn submits them all, waits, and
+ * reaps; completions are copied out, the queue is given back, and then their callbacks run. A
+ * completion that finds nobody under its name is counted and dropped (its buffer is not).
  *
  * Completions that are not results:
  *     -EAGAIN   the descriptor is O_NONBLOCK, so the kernel did not wait: let it poll, then go on

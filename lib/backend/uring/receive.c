@@ -254,8 +254,8 @@ static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
     }
 }
 
-/* The kernel had data and no buffer left: more are there when what was received has been sent, as a rule
- * before this turn is over. The pool need not grow for that. */
+/* The kernel had data and no buffer left: there are some again when what was received has been sent,
+ * as a rule with the next turn. The pool need not grow for that. */
 static GYRE__RARE void unserved(struct gyre_op *op)
 {
     op->flags &= (uint16_t)~GYRE__OP_PAUSING;
