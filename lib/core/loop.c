@@ -38,8 +38,8 @@ enum {
     READY_BUDGET = 1024,  /* callbacks of ready operations per turn */
     TIMER_BUDGET = 1024,  /* timers per turn */
     POST_BUDGET = 1024,   /* posts per turn, and returns */
-    BATCH_NS = 500,       /* between batches of posts */
-    BATCH_PAUSE = 128,    /* as long or longer: the processor decides */
+    BATCH_NS = 500,       /* batches of posts that are closer keep a distance */
+    BATCH_PAUSE = 128,    /* how long the processor decides: 2 to 5 us */
     DOZE_NS = 100000,     /* see post.c */
     DISPATCH_TURNS = 8,   /* turns of one gyre_loop_dispatch(): mostly one, two to submit */
     DEFAULT_POSTS = 4096, /* 64 KiB */
@@ -280,6 +280,15 @@ static int busy_poll(struct gyre_loop *loop, uint64_t deadline_ns)
     return 0;
 }
 
+/* For a moment, threads that post have the queue's cache lines for themselves. Falling asleep and being
+ * woken takes longer. */
+static void leave_alone(void)
+{
+    for (int i = 0; i < BATCH_PAUSE; i++) {
+        gyre__sys_relax();
+    }
+}
+
 /* From here on posts wake the loop. Until when it may sleep, @deadline_ns at the latest. */
 static uint64_t fall_asleep(struct gyre_loop *loop, uint64_t deadline_ns)
 {
@@ -309,8 +318,14 @@ static int sleep_or_poll(struct gyre_loop *loop, uint64_t deadline_ns)
         }
         deadline_ns = busy_poll(loop, deadline_ns) ? 0 : deadline_ns;
     }
+    if (deadline_ns != 0 && loop->posts_row > 1) {
+        leave_alone(); /* a stream of posts goes on */
+    }
     deadline_ns = fall_asleep(loop, deadline_ns);
-    loop->stats.waits += deadline_ns != 0;
+    if (deadline_ns != 0) {
+        loop->stats.waits++;
+        loop->posts_row = 0;
+    }
     rc = loop->backend->wait(loop, deadline_ns);
     gyre__posts_awake(&loop->posts);
     return rc;
@@ -345,36 +360,29 @@ static void fire(struct gyre_link *due)
 }
 
 /* Posts are taken in batches that keep a small distance. A loop that takes each one of a stream as it
- * comes has both threads wait for the same cache lines, and each post costs several times as much. */
-static size_t gather_posts(struct gyre_loop *loop)
-{
-    const size_t count = gyre__posts_count(&loop->posts);
-    const int stream = loop->now_ns - loop->posts_ns < BATCH_NS;
-
-    if (count == 0) {
-        return 0;
-    }
-    loop->posts_ns = loop->now_ns;
-    if (!stream) {
-        return count;
-    }
-    for (int i = 0; i < BATCH_PAUSE; i++) {
-        gyre__sys_relax();
-    }
-    return gyre__posts_count(&loop->posts);
-}
-
+ * comes has both threads wait for the same cache lines, and each post costs several times as much. A
+ * turn that makes system calls keeps it anyhow. */
 static void run_posts(struct gyre_loop *loop)
 {
-    size_t count = gather_posts(loop);
+    size_t count = gyre__posts_count(&loop->posts);
     gyre_post_fn fn;
     void *data;
 
+    if (count == 0) {
+        loop->posts_row = 0;
+        return;
+    }
+    if (loop->now_ns - loop->posts_ns < BATCH_NS) {
+        leave_alone();
+        count = gyre__posts_count(&loop->posts);
+    }
     count = count < POST_BUDGET ? count : POST_BUDGET;
     for (; count > 0 && gyre__posts_pop(&loop->posts, &fn, &data); count--) {
         loop->stats.posts++;
         fn(loop, data);
     }
+    loop->posts_row++;
+    loop->posts_ns = gyre__clock_now();
 }
 
 /* A task that asks for itself again waits for the next turn. */
