@@ -193,8 +193,10 @@ static int may_send_now(const struct gyre_fd *fd)
 }
 
 /* As if an operation had been: it counts as one. */
-static int sent_now(struct gyre_loop *loop, enum gyre_op_kind kind, int sent)
+static int sent_now(struct gyre_fd *fd, enum gyre_op_kind kind, int sent)
 {
+    struct gyre_loop *loop = fd->loop;
+
     loop->stats.syscalls++;
     loop->alone = 0;
     if (sent == GYRE__NOT_YET || sent == 0) {
@@ -202,6 +204,9 @@ static int sent_now(struct gyre_loop *loop, enum gyre_op_kind kind, int sent)
     }
     loop->stats.started[kind]++;
     loop->stats.finished[kind]++;
+    if (sent > 0) {
+        fd->ready &= (uint8_t)~GYRE__READY_DOUBT;
+    }
     return sent;
 }
 
@@ -210,7 +215,7 @@ int gyre__fd_send_now(struct gyre_fd *fd, const void *data, size_t len)
     if (!may_send_now(fd)) {
         return GYRE__NOT_YET;
     }
-    return sent_now(fd->loop, GYRE_OP_SEND,
+    return sent_now(fd, GYRE_OP_SEND,
                     ATTEMPT(gyre__sys_send(fd->number, data, len, MSG_DONTWAIT | MSG_NOSIGNAL)));
 }
 
@@ -219,7 +224,7 @@ int gyre__fd_sendmsg_now(struct gyre_fd *fd, const struct msghdr *msg)
     if (!may_send_now(fd)) {
         return GYRE__NOT_YET;
     }
-    return sent_now(fd->loop, GYRE_OP_SENDMSG,
+    return sent_now(fd, GYRE_OP_SENDMSG,
                     ATTEMPT(gyre__sys_sendmsg(fd->number, msg, MSG_DONTWAIT | MSG_NOSIGNAL)));
 }
 

@@ -58,6 +58,7 @@ enum gyre__fd_state { GYRE__FD_NONE = 0, GYRE__FD_OPEN = 0x51, GYRE__FD_CLOSING,
 /* gyre_fd.ready: directions as enum gyre__direction, and: */
 #define GYRE__READY_END   (1u << 2) /* an end, error or mark is near: a short read is not the last */
 #define GYRE__READY_ASKED (1u << 3) /* asked again beside it, and nothing has come since */
+#define GYRE__READY_DOUBT (1u << 4) /* io_uring: behind what has come a reset may be hidden */
 
 /* For each state, the states that may follow it; the rest is a bug. See op.c. */
 extern const uint8_t gyre__op_may_follow[GYRE__OP_STATE_COUNT];

@@ -122,6 +122,21 @@ static void accept_cancelled_with_a_number_of_nothing_delivers_none(void)
     test_loop_end(loop);
 }
 
+/* Data and a reset are there when a stream, which has received before, receives again. */
+static void resume_at_a_reset(struct call *call)
+{
+    call_open(call, test_tcp_pair);
+    wire_send_stream(call->peer, 100, 0);
+    talk_until_received(call->loop, &call->talk, 100);
+    talk_pause(&call->talk);
+    wire_send_stream(call->peer, 100, 100); /* which ends the receive */
+    trial_turns(call->loop, 5);
+    wire_send_stream(call->peer, 1000, 200);
+    wire_reset(call->peer);
+    call->peer = -1;
+    talk_resume(&call->talk);
+}
+
 /* The reset was looked for within two turns only; a full completion queue holds more batches. */
 static void reset_behind_data_that_is_seen_late_ends_the_stream(void)
 {
@@ -131,13 +146,8 @@ static void reset_behind_data_that_is_seen_late_ends_the_stream(void)
     assert_int_equal(faults_parse("completion.late=1", why, sizeof(why)), 0);
     for (int i = 0; i < 10; i++) {
         struct call call;
-        int number;
 
-        call_prepare(&call, test_tcp_pair, &number);
-        wire_send_stream(call.peer, 1000, 0);
-        wire_reset(call.peer);
-        call.peer = -1;
-        talk_adopt(&call.talk, call.loop, number);
+        resume_at_a_reset(&call);
         assert_int_equal(talk_end(call.loop, &call.talk), -ECONNRESET);
         call_end(&call);
     }
@@ -147,14 +157,9 @@ static void reset_behind_data_that_is_seen_late_ends_the_stream(void)
 static void reset_behind_data_that_cannot_be_asked_for_ends_the_stream(void)
 {
     struct call call;
-    int number;
 
     only_on_uring();
-    call_prepare(&call, test_tcp_pair, &number);
-    wire_send_stream(call.peer, 1000, 0);
-    wire_reset(call.peer);
-    call.peer = -1;
-    talk_adopt(&call.talk, call.loop, number);
+    resume_at_a_reset(&call);
     faults_strike(FAULTS_CALL_poll, ENOMEM, 1);
     assert_int_equal(talk_end(call.loop, &call.talk), -ECONNRESET);
     assert_true(faults_strike_done());

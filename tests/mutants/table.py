@@ -331,6 +331,27 @@ URING = [
         "op->done = (uint32_t)op->loop->stats.turns | 1;",
         "op->done = 0;",
         "sim-regress-uring"),
+    mutant(
+        "doubt-left-standing",
+        "whether a reset is hidden behind data that nobody answers is never asked",
+        "uring_wait",
+        "if (uring->doubt_count > 0) {",
+        "if (0 && uring->doubt_count > 0) {",
+        "net-pause-uring"),
+    mutant(
+        "doubt-unconfirmed",
+        "a send by the ring that met a reset does not make the kernel look behind the data",
+        "transferred",
+        "gyre__uring_confirm_doubt(op->fd);",
+        "",
+        "ops-recv-uring"),
+    mutant(
+        "doubt-dispelled-by-all",
+        "any send at once is taken to have met no reset, also one that failed",
+        "send_direct",
+        "if (rc > 0) {\n        op->fd->ready",
+        "op->fd->ready &= (uint8_t)~GYRE__READY_DOUBT; if (rc > 0) {\n        op->fd->ready",
+        "ops-recv-uring"),
 ]
 
 EPOLL = [
@@ -508,7 +529,7 @@ NET = [
     mutant(
         "unasked-reset-hidden",
         "io_uring: where it cannot be asked whether there is a reset behind data, there is none",
-        "hides_reset",
+        "ask_for_reset",
         "return rc < 0 || (rc == 1",
         "return (rc == 1",
         "faults-regress-uring"),

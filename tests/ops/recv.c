@@ -170,6 +170,75 @@ static void recv_reset_ends_the_send_that_waits_as_well(void)
     }
 }
 
+/* A receive that has had something before, behind which the kernel may hide a reset. */
+static void receive_once(struct line *line, struct trial *receiving)
+{
+    trial_init(receiving, NULL, NULL);
+    assert_int_equal(gyre_op_recv_lease(&receiving->op, &line->fd, GYRE_MULTISHOT), 0);
+    wire_send_stream(line->peer, 100, 0);
+    while (receiving->bytes < 100) {
+        assert_int_equal(gyre_loop_run(line->loop, GYRE_RUN_ONCE), 1);
+    }
+    gyre_op_cancel(&receiving->op);
+    assert_int_equal(trial_end(line->loop, receiving), -ECANCELED);
+}
+
+static void answer(struct trial *receiving, const struct gyre_result *result)
+{
+    struct trial *sending = receiving->context;
+
+    if (result->res > 0 && !gyre_op_active(&sending->op)) {
+        assert_int_equal(gyre_op_send(&sending->op, receiving->op.fd, "x", 1), 0);
+    }
+}
+
+/* Others have data in the same turn, or not: then a send leaves at once. */
+static void answer_a_reset(int alone)
+{
+    struct trial receiving;
+    struct trial sending;
+    struct trial neighbour;
+    struct gyre_fd fd;
+    struct line line;
+    int pair[2];
+
+    line_open(&line, test_tcp_pair);
+    test_tcp_pair(pair);
+    trial_attach(line.loop, &fd, pair[0]);
+    trial_init(&neighbour, NULL, NULL);
+    assert_int_equal(gyre_op_recv_lease(&neighbour.op, &fd, 0), 0);
+    receive_once(&line, &receiving);
+    trial_turns(line.loop, 2);
+    if (!alone) {
+        wire_send_stream(pair[1], 1, 0);
+    }
+    wire_send_stream(line.peer, 1000, 100);
+    wire_reset(line.peer);
+    line.peer = -1;
+    trial_init(&sending, NULL, NULL);
+    trial_init(&receiving, answer, &sending);
+    assert_int_equal(gyre_op_recv_lease(&receiving.op, &line.fd, GYRE_MULTISHOT), 0);
+    const int32_t end = trial_end(line.loop, &receiving);
+    const int32_t sent = trial_end(line.loop, &sending);
+    assert_int_equal(receiving.bytes, 1000);
+    assert_true(end == 0 || end == -ECONNRESET);
+    assert_true(sent == -EPIPE || sent == -ECONNRESET);
+    assert_true(end == -ECONNRESET || sent == -ECONNRESET);
+    line_start_close(&line, 0);
+    wire_send_stream(pair[1], 1, 0);
+    trial_end(line.loop, &neighbour);
+    trial_close(line.loop, &fd);
+    close(pair[1]);
+    line_close(&line);
+}
+
+/* Data and a reset were there when the receive began, and what was received is answered. */
+static void recv_reset_behind_what_is_answered_ends_the_receive(void)
+{
+    answer_a_reset(0);
+    answer_a_reset(1);
+}
+
 static void unarmed(struct line *line, struct reader *reader, enum reader_mode mode)
 {
     wire_send_stream(line->peer, 10, 0);
@@ -528,6 +597,7 @@ int main(void)
         TEST_CASE(recv_after_the_end_gives_the_end_again),
         TEST_CASE(recv_reset_reports_econnreset_once),
         TEST_CASE(recv_reset_ends_the_send_that_waits_as_well),
+        TEST_CASE(recv_reset_behind_what_is_answered_ends_the_receive),
         TEST_CASE(recv_not_armed_data_waits_without_spinning),
         TEST_CASE(recv_megabytes_come_in_order),
         TEST_CASE(recv_stopped_in_its_callback_and_started_again_loses_nothing),

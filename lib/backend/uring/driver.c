@@ -65,11 +65,6 @@ static void cut_short(struct gyre_op *op)
     }
 }
 
-static int is_send(const struct gyre_op *op)
-{
-    return op->kind == GYRE_OP_SEND || op->kind == GYRE_OP_SENDMSG;
-}
-
 /* A transfer or a single result. */
 static GYRE__APART void transferred(struct gyre_op *op, int32_t res)
 {
@@ -78,6 +73,10 @@ static GYRE__APART void transferred(struct gyre_op *op, int32_t res)
     const int sends = gyre__kind_of(op)->direction == GYRE__DIR_OUT;
 
     gyre__op_check_memory(op);
+    if ((op->fd->ready & GYRE__READY_DOUBT) && gyre__uring_is_send(op) &&
+        (res <= 0 || (size_t)res < gyre__op_left(op))) {
+        gyre__uring_confirm_doubt(op->fd);
+    }
     if (res > 0 && continues) {
         const int whole = (size_t)res == gyre__op_left(op);
 
@@ -88,7 +87,7 @@ static GYRE__APART void transferred(struct gyre_op *op, int32_t res)
             return;
         }
         op->loop->stats.retries++;
-        if (is_send(op)) {
+        if (gyre__uring_is_send(op)) {
             cut_short(op);
         } else {
             gyre__uring_submit(op);
@@ -465,6 +464,9 @@ static int uring_wait(struct gyre_loop *loop, uint64_t deadline_ns)
     }
     if (uring->event_number >= 0) {
         clear_event(loop, uring);
+    }
+    if (uring->doubt_count > 0) {
+        gyre__uring_settle_doubts(loop);
     }
     gyre__uring_submit_late_cancels(uring);
     if (uring->bufring.ring != NULL) {

@@ -73,13 +73,28 @@ static int polls_behind_data(const struct gyre_op *op)
            gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_INCREMENTAL);
 }
 
+/* What comes first may be there already, and is received with the submission then. Where a buffer is a
+ * piece of a block, those of one turn could not all have one. */
+static int is_worth_a_try(const struct gyre_op *op)
+{
+    return op->fd->average == 0 &&
+           gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_INCREMENTAL);
+}
+
 static void submit_receive(struct gyre_op *op)
 {
+    struct gyre_fd *fd = op->fd;
+    const uint8_t before = fd->ready & GYRE__DIR_IN;
+
     /* When it was armed, which is never 0; 0 where a reset does not hide: see hides_reset(). */
     op->done = polls_behind_data(op) ? 0 : (uint32_t)op->loop->stats.turns | 1;
+    if (is_worth_a_try(op)) {
+        fd->ready |= GYRE__DIR_IN;
+    }
     gyre__uring_submit(op);
-    if (op->state == GYRE__OP_ARMED) { /* else it is tried again */
-        op->fd->ready &= (uint8_t)~GYRE__DIR_IN;
+    fd->ready &= (uint8_t)~GYRE__DIR_IN;
+    if (op->state != GYRE__OP_ARMED) {
+        fd->ready |= before; /* it is tried again */
     }
 }
 
@@ -203,19 +218,94 @@ static void pause_if_due(struct gyre_op *op)
     }
 }
 
+/* ---- a reset behind data ---- */
+
 /*
  * Data and a reset that were both there when the multishot was armed: the kernel (6.18) delivers the
  * data and then waits for a wake-up that has been already. It looks by itself when it says that
  * there is more, and when it is woken; so this has to be asked after arming only, for the first data
  * behind which there is no more: it may have come in many buffers.
+ *
+ * Mostly it need not be asked: who receives answers, and a send that begins behind the data and succeeds
+ * has met no reset. So it is a doubt until the turn ends.
+ *
+ *     sent at once              no doubt any more
+ *     a send is with the kernel its end tells: unless it is whole, the receive is armed anew
+ *     neither                   poll(2) is asked
  */
+static int ask_for_reset(struct gyre_op *op)
+{
+    struct pollfd one = {.fd = op->fd->number, .events = POLLRDHUP};
+    int rc;
+
+    op->loop->stats.syscalls++;
+    rc = gyre__sys_poll(&one, 1, 0);
+    return rc < 0 || (rc == 1 && (one.revents & (POLLERR | POLLHUP)) != 0); /* not known: it may */
+}
+
+/* Returns 0 if it has to be asked now: a send that began before may end well nevertheless. */
+static int put_off(struct gyre_op *op)
+{
+    struct gyre__uring *uring = gyre__uring_of(op->loop);
+
+    if ((op->fd->armed & GYRE__DIR_OUT) || uring->doubt_count == DOUBTS_MAX) {
+        return 0;
+    }
+    op->fd->ready |= GYRE__READY_DOUBT;
+    uring->doubts[uring->doubt_count++] = gyre__name(op->slot, op->generation);
+    return 1;
+}
+
+static int is_in_kernel(const struct gyre_op *op)
+{
+    return op->state == GYRE__OP_ARMED && !(op->flags & (GYRE__OP_PAUSING | GYRE__OP_CANCELLED));
+}
+
+static int is_sending(const struct gyre_fd *fd)
+{
+    for (const struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
+        const struct gyre_op *op = gyre__op_on(fd, link);
+
+        if (gyre__uring_is_send(op) && op->state == GYRE__OP_ARMED) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+void gyre__uring_settle_doubts(struct gyre_loop *loop)
+{
+    struct gyre__uring *uring = gyre__uring_of(loop);
+
+    for (uint32_t i = 0; i < uring->doubt_count; i++) {
+        struct gyre_op *op = gyre__slots_find(&loop->slots, uring->doubts[i]);
+
+        if (op != NULL && is_in_kernel(op) && (op->fd->ready & GYRE__READY_DOUBT) &&
+            !is_sending(op->fd) && ask_for_reset(op)) {
+            end_multishot(op);
+        }
+    }
+    uring->doubt_count = 0;
+}
+
+void gyre__uring_confirm_doubt(struct gyre_fd *fd)
+{
+    fd->ready &= (uint8_t)~GYRE__READY_DOUBT;
+    for (struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
+        struct gyre_op *op = gyre__op_on(fd, link);
+
+        if (op->kind == GYRE_OP_RECV_LEASE && is_in_kernel(op)) {
+            end_multishot(op);
+        }
+    }
+}
+
+/* Whether the kernel is to look again behind @cqe. */
 static GYRE__RARE int hides_reset(struct gyre_op *op, const struct gyre__cqe *cqe)
 {
     const uint32_t armed = op->done;
     const uint32_t fresh =
         FRESH_TURNS + gyre__uring_of(op->loop)->ring.uring.cq.ring_entries / BATCH_MAX;
-    struct pollfd one = {.fd = op->fd->number, .events = POLLRDHUP};
-    int rc;
 
     if (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY) {
         op->done = (uint32_t)op->loop->stats.turns | 1;
@@ -227,10 +317,10 @@ static GYRE__RARE int hides_reset(struct gyre_op *op, const struct gyre__cqe *cq
         !(cqe->flags & IORING_CQE_F_MORE)) {
         return 0;
     }
-    op->loop->stats.syscalls++;
-    rc = gyre__sys_poll(&one, 1, 0);
-    return rc < 0 || (rc == 1 && (one.revents & (POLLERR | POLLHUP)) != 0); /* not known: it may */
+    return !put_off(op) && ask_for_reset(op);
 }
+
+/* ---- completions ---- */
 
 static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
                           const struct gyre_lease *lease)

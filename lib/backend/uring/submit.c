@@ -195,6 +195,7 @@ static GYRE__APART void send_direct(struct gyre_op *op)
     op->loop->stats.syscalls++;
     op->loop->stats.eagains += rc == GYRE__NOT_YET;
     if (rc > 0) {
+        op->fd->ready &= (uint8_t)~GYRE__READY_DOUBT;
         gyre__op_advance(op, (size_t)rc);
     }
     if (rc >= 0 && gyre__op_left(op) == 0) {
