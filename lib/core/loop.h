@@ -64,7 +64,7 @@ struct gyre_loop {
     struct gyre_alarm wake_again; /* when it is started again, if it failed */
     struct gyre__posts posts;
     uint64_t posts_ns;  /* when the last batch of them had been run */
-    uint32_t posts_row; /* turns in a row that ran some, without sleep */
+    uint32_t posts_row; /* turns in a row that found some, without sleep */
     struct gyre__wheel wheel;
     struct gyre__passed_in passed;
     void (*net_fini)(struct gyre_loop *loop);

@@ -342,7 +342,7 @@ URING = [
         "doubt-unconfirmed",
         "a send by the ring that met a reset does not make the kernel look behind the data",
         "transferred",
-        "gyre__uring_confirm_doubt(op->fd);",
+        "gyre__uring_sent_in_doubt(op, res);",
         "",
         "ops-recv-uring"),
     mutant(

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -237,6 +238,31 @@ static void recv_reset_behind_what_is_answered_ends_the_receive(void)
 {
     answer_a_reset(0);
     answer_a_reset(1);
+}
+
+/* Inside another event loop: nothing more would call for a dispatch. */
+static void recv_reset_behind_data_ends_the_receive_of_an_embedded_loop(void)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    const int outer = epoll_create1(EPOLL_CLOEXEC);
+    struct trial receiving;
+    struct line line;
+
+    line_open(&line, test_tcp_pair);
+    receive_once(&line, &receiving);
+    assert_int_equal(epoll_ctl(outer, EPOLL_CTL_ADD, gyre_loop_fd(line.loop), &event), 0);
+    wire_send_stream(line.peer, 1000, 100);
+    wire_reset(line.peer);
+    line.peer = -1;
+    trial_init(&receiving, NULL, NULL);
+    assert_int_equal(gyre_op_recv_lease(&receiving.op, &line.fd, GYRE_MULTISHOT), 0);
+    while (gyre_loop_dispatch(line.loop) > 0) {
+        assert_int_equal(epoll_wait(outer, &event, 1, -1), 1);
+    }
+    assert_int_equal(receiving.bytes, 1000);
+    assert_int_equal(receiving.res, -ECONNRESET);
+    close(outer);
+    line_close(&line);
 }
 
 static void unarmed(struct line *line, struct reader *reader, enum reader_mode mode)
@@ -598,6 +624,7 @@ int main(void)
         TEST_CASE(recv_reset_reports_econnreset_once),
         TEST_CASE(recv_reset_ends_the_send_that_waits_as_well),
         TEST_CASE(recv_reset_behind_what_is_answered_ends_the_receive),
+        TEST_CASE(recv_reset_behind_data_ends_the_receive_of_an_embedded_loop),
         TEST_CASE(recv_not_armed_data_waits_without_spinning),
         TEST_CASE(recv_megabytes_come_in_order),
         TEST_CASE(recv_stopped_in_its_callback_and_started_again_loses_nothing),

@@ -73,9 +73,8 @@ static GYRE__APART void transferred(struct gyre_op *op, int32_t res)
     const int sends = gyre__kind_of(op)->direction == GYRE__DIR_OUT;
 
     gyre__op_check_memory(op);
-    if ((op->fd->ready & GYRE__READY_DOUBT) && gyre__uring_is_send(op) &&
-        (res <= 0 || (size_t)res < gyre__op_left(op))) {
-        gyre__uring_confirm_doubt(op->fd);
+    if ((op->fd->ready & GYRE__READY_DOUBT) && gyre__uring_is_send(op)) {
+        gyre__uring_sent_in_doubt(op, res);
     }
     if (res > 0 && continues) {
         const int whole = (size_t)res == gyre__op_left(op);
@@ -310,6 +309,7 @@ static inline void complete(struct gyre_op *op, const struct gyre__cqe *cqe)
     }
     gyre_assert(op->state == GYRE__OP_ARMED);
     if (is_whole_send(op, cqe->res)) {
+        op->fd->ready &= (uint8_t)~GYRE__READY_DOUBT;
         gyre__op_check_memory(op);
         gyre__op_finish(op, (int32_t)op->len, NULL);
         return;
@@ -485,8 +485,8 @@ static int uring_peek(struct gyre_loop *loop)
 {
     struct gyre__uring *uring = gyre__uring_of(loop);
 
-    return uring->taken > 0 || look(uring) || !gyre__list_empty(&uring->cancels) ||
-           gyre__ring_unsubmitted(&uring->ring) > 0;
+    return uring->taken > 0 || look(uring) || uring->doubt_count > 0 ||
+           !gyre__list_empty(&uring->cancels) || gyre__ring_unsubmitted(&uring->ring) > 0;
 }
 
 static void uring_forget(struct gyre_fd *fd)

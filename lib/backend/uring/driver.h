@@ -15,7 +15,6 @@ const char *gyre__uring_refusal(void);
 
 enum {
     BATCH_MAX = 1024, /* completions taken out per turn, 16 KiB; the rest takes another turn */
-    DOUBTS_MAX = BATCH_MAX,
 };
 
 struct gyre__uring {
@@ -32,7 +31,7 @@ struct gyre__uring {
     uint8_t idle;             /* since the last completion there was a moment with none to take */
     struct gyre__cqe batch[BATCH_MAX];
     uint32_t doubt_count;
-    uint64_t doubts[DOUBTS_MAX]; /* receives that may hide a reset, by name */
+    uint64_t doubts[BATCH_MAX]; /* receives that may hide a reset, by name */
 };
 
 static inline struct gyre__uring *gyre__uring_of(const struct gyre_loop *loop)
@@ -91,8 +90,7 @@ void gyre__uring_count_rearm(struct gyre_op *op);
 
 /*
  * recv_lease, see receive.c: begin; go on in dispatch; receive what is there; go on after the
- * kernel let go of it; a completion; before the ring is entered; a send was not whole where a reset
- * may be hidden.
+ * kernel let go of it; a completion; before the ring is entered; a send where a reset may be hidden.
  */
 void gyre__uring_recv_arm(struct gyre_op *op);
 void gyre__uring_recv_resume(struct gyre_op *op);
@@ -100,6 +98,6 @@ void gyre__uring_receive_direct(struct gyre_op *op);
 void gyre__uring_recv_go_on(struct gyre_op *op);
 void gyre__uring_received(struct gyre_op *op, const struct gyre__cqe *cqe);
 void gyre__uring_settle_doubts(struct gyre_loop *loop);
-void gyre__uring_confirm_doubt(struct gyre_fd *fd);
+void gyre__uring_sent_in_doubt(const struct gyre_op *send, int32_t res);
 
 #endif

@@ -73,11 +73,11 @@ static int polls_behind_data(const struct gyre_op *op)
            gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_INCREMENTAL);
 }
 
-/* What comes first may be there already, and is received with the submission then. Where a buffer is a
- * piece of a block, those of one turn could not all have one. */
+/* What comes first may be there already, and is received with the submission then. That needs a buffer
+ * even if there is nothing; where buffers are pieces of a block, there are not enough for a crowd. */
 static int is_worth_a_try(const struct gyre_op *op)
 {
-    return op->fd->average == 0 &&
+    return op->fd->average == 0 && gyre__pool_in_ring(&op->loop->pool) > 0 &&
            gyre__uring_has(gyre__uring_of(op->loop), GYRE_FEATURE_INCREMENTAL);
 }
 
@@ -89,10 +89,10 @@ static void submit_receive(struct gyre_op *op)
     /* When it was armed, which is never 0; 0 where a reset does not hide: see hides_reset(). */
     op->done = polls_behind_data(op) ? 0 : (uint32_t)op->loop->stats.turns | 1;
     if (is_worth_a_try(op)) {
-        fd->ready |= GYRE__DIR_IN;
+        fd->ready |= GYRE__DIR_IN; /* for its entry only: do not poll first */
     }
     gyre__uring_submit(op);
-    fd->ready &= (uint8_t)~GYRE__DIR_IN;
+    fd->ready &= (uint8_t) ~(GYRE__DIR_IN | GYRE__READY_DOUBT);
     if (op->state != GYRE__OP_ARMED) {
         fd->ready |= before; /* it is tried again */
     }
@@ -229,13 +229,13 @@ static void pause_if_due(struct gyre_op *op)
  * Mostly it need not be asked: who receives answers, and a send that begins behind the data and succeeds
  * has met no reset. So it is a doubt until the turn ends.
  *
- *     sent at once              no doubt any more
- *     a send is with the kernel its end tells: unless it is whole, the receive is armed anew
- *     neither                   poll(2) is asked
+ *     some was sent at once      there is none
+ *     a send is with the kernel  its end tells: unless it is whole, the receive is armed anew
+ *     neither                    poll(2) is asked
  */
 static int ask_for_reset(struct gyre_op *op)
 {
-    struct pollfd one = {.fd = op->fd->number, .events = POLLRDHUP};
+    struct pollfd one = {.fd = op->fd->number};
     int rc;
 
     op->loop->stats.syscalls++;
@@ -248,9 +248,10 @@ static int put_off(struct gyre_op *op)
 {
     struct gyre__uring *uring = gyre__uring_of(op->loop);
 
-    if ((op->fd->armed & GYRE__DIR_OUT) || uring->doubt_count == DOUBTS_MAX) {
+    if (op->fd->armed & GYRE__DIR_OUT) {
         return 0;
     }
+    gyre_assert(uring->doubt_count < BATCH_MAX); /* one for a completion */
     op->fd->ready |= GYRE__READY_DOUBT;
     uring->doubts[uring->doubt_count++] = gyre__name(op->slot, op->generation);
     return 1;
@@ -281,16 +282,25 @@ void gyre__uring_settle_doubts(struct gyre_loop *loop)
         struct gyre_op *op = gyre__slots_find(&loop->slots, uring->doubts[i]);
 
         if (op != NULL && is_in_kernel(op) && (op->fd->ready & GYRE__READY_DOUBT) &&
-            !is_sending(op->fd) && ask_for_reset(op)) {
-            end_multishot(op);
+            !is_sending(op->fd)) {
+            op->fd->ready &= (uint8_t)~GYRE__READY_DOUBT;
+            if (ask_for_reset(op)) {
+                end_multishot(op);
+            }
         }
     }
     uring->doubt_count = 0;
 }
 
-void gyre__uring_confirm_doubt(struct gyre_fd *fd)
+/* A send that found no room has looked for a reset before. */
+void gyre__uring_sent_in_doubt(const struct gyre_op *send, int32_t res)
 {
+    struct gyre_fd *fd = send->fd;
+
     fd->ready &= (uint8_t)~GYRE__READY_DOUBT;
+    if (res == -EAGAIN || (res > 0 && (size_t)res == gyre__op_left(send))) {
+        return;
+    }
     for (struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
         struct gyre_op *op = gyre__op_on(fd, link);
 
