@@ -248,7 +248,7 @@ const struct suite suite_echo = {
     .reference = "echo-epoll",
     .notes = "Messages per second are the server's own only where it was busy; rows marked "
              "generator-bound are not.",
-    .settings = {{5, 30, 100}, {7, 50, 200}, {5, 30, 80}},
+    .settings = {{5, 30, 100}, {7, 50, 200}, {5, 30, 76}},
     .saturating = true,
     .takes_part = takes_part,
     .rounds = rounds,

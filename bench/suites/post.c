@@ -83,6 +83,6 @@ const struct suite suite_post = {
     .reference = "libuv",
     .notes = "One thread posts, on a CPU of its own. uv_async and the eventfd only wake; with them "
              "the posts travel in a queue under a mutex.",
-    .settings = {{5, 1, 200}, {9, 1, 300}, {9, 1, 300}},
+    .settings = {{5, 1, 200}, {9, 1, 300}, {7, 1, 300}},
     .sample = measure,
 };
