@@ -78,15 +78,22 @@ static int copy_name(struct sim_request *request)
     return 0;
 }
 
+/* Bytes, and the address that they are for, if one is given (Linux 6.1). */
+static int copy_bytes(struct sim_request *request)
+{
+    request->msg.msg_name = (void *)(uintptr_t)request->sqe.addr2;
+    request->msg.msg_namelen = request->sqe.addr2 != 0 ? request->sqe.addr_len : 0;
+    return gyre__sim_request_copy_buffer(request);
+}
+
 int gyre__sim_send_prepare(struct sim_request *request)
 {
     int rc;
 
-    if ((request->sqe.ioprio & ~IORING_RECVSEND_POLL_FIRST) ||
-        (request->sqe.opcode == IORING_OP_SEND && request->sqe.addr2 != 0)) {
-        return gyre__sim_uring_unmodelled(request->ring, "a send with this flag or an address");
+    if (request->sqe.ioprio & ~IORING_RECVSEND_POLL_FIRST) {
+        return gyre__sim_uring_unmodelled(request->ring, "a send with this flag");
     }
-    rc = request->sqe.opcode == IORING_OP_SEND ? gyre__sim_request_copy_buffer(request)
+    rc = request->sqe.opcode == IORING_OP_SEND ? copy_bytes(request)
                                                : gyre__sim_request_copy_msg(request);
     rc = rc < 0 ? rc : copy_name(request);
     if (rc == 0) {
