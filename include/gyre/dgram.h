@@ -164,6 +164,7 @@ struct gyre_dgram {
     uint8_t flooded;
     uint8_t busy;
     uint8_t answering;
+    uint8_t silent;
     uint16_t flags;
     uint16_t batch;
     uint8_t calm;

@@ -246,7 +246,7 @@ GYRE_API GYRE_MUST_CHECK int gyre_stream_take_descriptors(struct gyre_stream *st
                                                           size_t count);
 
 /**
- * gyre_stream_queued() - bytes written that have not left for the kernel.
+ * gyre_stream_queued() - bytes written that have not left for the kernel, or of which that is not known.
  * @stream: any.
  * Returns: bytes; 0 when closed.   Thread: loop thread only.
  * Source: docs/streams.md.

@@ -9,6 +9,24 @@
 
 #include <gyre/loop.h>
 
+/*
+ * Bytes that leave with the call in which the loop goes to sleep, without an operation: what became of
+ * them is told by the next turn that has something to do. So nobody may wait for it, and if somebody
+ * begins to, the loop does not sleep. Bytes, address and descriptor stay until it is told.
+ */
+struct gyre__silent {
+    const void *data;
+    uint32_t len;
+    socklen_t to_len; /* 0: the socket is connected */
+    const void *to;
+
+    /* From dispatch(): all of @len has left, a part of it, or nothing: -EAGAIN for want of room. */
+    void (*sent)(struct gyre_fd *fd, int32_t res);
+
+    /* Before the loop sleeps: somebody waits for that. */
+    int (*is_awaited)(const struct gyre_fd *fd);
+};
+
 struct gyre__backend {
     enum gyre_backend id;
     const char *name;
@@ -28,6 +46,12 @@ struct gyre__backend {
 
     /* An operation in state TRY has its turn in dispatch. */
     void (*resume)(struct gyre_op *op);
+
+    /* If the loop is `alone`: send so. Returns 0 if it cannot be. NULL: it never can. */
+    int (*send_silently)(struct gyre_fd *fd, const struct gyre__silent *silent);
+
+    /* The loop does not sleep but is left: what is sent so leaves. NULL: there is none. */
+    void (*submit_silent)(struct gyre_loop *loop);
 
     /* End an ARMED operation soon. Must not run callbacks. */
     void (*cancel)(struct gyre_op *op);

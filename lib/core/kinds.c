@@ -237,6 +237,9 @@ static void recvmsg_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
     sqe->addr = (uint64_t)(uintptr_t)&gyre__msg_op(op)->msg;
     sqe->len = 1;
     sqe->msg_flags = MSG_CMSG_CLOEXEC | (op->flags & GYRE_WAITALL ? MSG_WAITALL : 0);
+    if (!(op->fd->ready & GYRE__DIR_IN)) {
+        sqe->ioprio = IORING_RECVSEND_POLL_FIRST;
+    }
 }
 
 static int recvmsg_attempt(struct gyre_op *op)

@@ -490,6 +490,14 @@ static int is_alive(const struct gyre_loop *loop)
     return loop->refs > 0 || loop->active_ops > loop->background_ops || gyre_loop_alive(loop) > 0;
 }
 
+/* There may be no other run, or not soon: what waits for the loop to sleep leaves now, if it can. */
+static void leave(struct gyre_loop *loop)
+{
+    if (loop->backend->submit_silent != NULL) {
+        loop->backend->submit_silent(loop);
+    }
+}
+
 static int run(struct gyre_loop *loop, enum gyre_run_mode mode)
 {
     int rc = 0;
@@ -502,6 +510,7 @@ static int run(struct gyre_loop *loop, enum gyre_run_mode mode)
         }
         rc = turn(loop, alive && mode != GYRE_RUN_NOWAIT);
     } while (rc == 0 && mode == GYRE_RUN_DEFAULT);
+    leave(loop);
     loop->stopping = 0;
     return rc < 0 ? rc : gyre_loop_alive(loop) > 0;
 }
@@ -700,6 +709,7 @@ int gyre_loop_dispatch(struct gyre_loop *loop)
         rc = turn(loop, 0);
     } while (rc == 0 && ++turns < DISPATCH_TURNS && !loop->stopping &&
              (has_work(loop) || loop->backend->peek(loop)));
+    leave(loop);
     loop->stopping = 0;
     if (loop->outer_fd >= 0) {
         settle(loop);

@@ -159,6 +159,7 @@ void gyre__op_hold(struct gyre_op *op)
 {
     gyre__op_set_state(op, GYRE__OP_HELD);
     op->fd->armed |= GYRE__FD_HOLDS;
+    op->loop->pool.held_count++;
     op->loop->stats.starved++;
 }
 
@@ -199,6 +200,7 @@ void gyre__fd_release_held(struct gyre_fd *fd)
         struct gyre_op *op = gyre__op_on(fd, link);
 
         if (op->state == GYRE__OP_HELD) {
+            fd->loop->pool.held_count--;
             gyre__op_try_later(op);
         }
     }
@@ -382,9 +384,12 @@ void gyre__op_request_end(struct gyre_op *op)
         op->loop->pool.starved_count--;
         end_waiting(op);
         break;
+    case GYRE__OP_HELD:
+        op->loop->pool.held_count--;
+        end_waiting(op);
+        break;
     case GYRE__OP_QUEUED:
     case GYRE__OP_PAUSED:
-    case GYRE__OP_HELD:
     case GYRE__OP_TRY:
         end_waiting(op);
         break;

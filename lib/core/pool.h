@@ -42,6 +42,7 @@ struct gyre__pool {
     uint64_t votes_bytes;
     uint32_t spare_turns;
     uint32_t starved_count;
+    uint32_t held_count;      /* ops that wait until less is retained of their descriptor */
     uint16_t first_average;   /* of what descriptors get first, in units of GYRE__AVERAGE_UNIT */
     struct gyre_link starved; /* ops that wait for a block, in order of arrival */
 };
@@ -92,6 +93,12 @@ void gyre__pool_rest(struct gyre__pool *pool);
 static inline uint8_t *gyre__pool_at(const struct gyre__pool *pool, uint32_t block, size_t offset)
 {
     return pool->memory + (size_t)block * pool->block_len + offset;
+}
+
+/* Whether a receive waits for what is lent to come back. */
+static inline int gyre__pool_is_awaited(const struct gyre__pool *pool)
+{
+    return pool->starved_count + pool->held_count > 0;
 }
 
 /* Blocks in the kernel's ring of buffers: those with the driver, but for the one filled

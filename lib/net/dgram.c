@@ -6,7 +6,8 @@
  * OPEN:    the poll `in` is active and tells of data, or a recvmsg brings it (dgram_lone.c), or the
  *          socket is busy and read without being told;
  *          `out` is active while the socket's send buffer is full.
- * CLOSING: the descriptor's close waits for both; nothing is queued.
+ * CLOSING: the descriptor's close waits for both; nothing is queued. It begins when it is known what
+ *          became of an answer that left silently, if one did.
  * CLOSED:  nothing refers to the struct any more.
  *
  * Callbacks run from operations' callbacks only: those for data from that of `in` or of the recvmsg, all that come
@@ -130,7 +131,8 @@ static void dgram_on_work(struct gyre_op *op, const struct gyre_result *result)
     }
     if (gyre__dgram_is_open(dgram)) {
         gyre__dgram_receive(dgram);
-    } else if (!gyre_op_active(&dgram->closing) && !gyre_op_active(&dgram->work)) {
+    } else if (!gyre_op_active(&dgram->closing) && !gyre_op_active(&dgram->work) &&
+               !dgram->silent) {
         dgram_finish(dgram);
     }
 }
@@ -314,22 +316,32 @@ int gyre_dgram_adopt(struct gyre_dgram *dgram, struct gyre_loop *loop, int numbe
 
 /* ---- close, pause ---- */
 
+void gyre__dgram_end(struct gyre_dgram *dgram)
+{
+    int rc;
+
+    gyre__dgram_flush(dgram);
+    gyre__dgram_rest(dgram);
+    gyre__dgram_drop_queue(dgram);
+    rc = gyre_op_close(&dgram->closing, &dgram->fd, 0);
+    gyre_assert(rc == 0);
+}
+
 int gyre_dgram_close(struct gyre_dgram *dgram)
 {
-    int rc = gyre__dgram_check(dgram);
+    const int rc = gyre__dgram_check(dgram);
 
     if (rc < 0) {
         return rc;
     }
     dgram_set_state(dgram, GYRE__DGRAM_CLOSING);
     gyre__task_withdraw(&dgram->task);
-    gyre__dgram_flush(dgram);
+    gyre__dgram_send_answers(gyre__dgram_scratch(dgram));
     dgram->answering = 0;
-    gyre__dgram_rest(dgram);
-    gyre__dgram_drop_queue(dgram);
     gyre__dgram_drop_held(dgram);
-    rc = gyre_op_close(&dgram->closing, &dgram->fd, 0);
-    gyre_assert(rc == 0);
+    if (!dgram->silent) {
+        gyre__dgram_end(dgram);
+    }
     return 0;
 }
 

@@ -236,6 +236,9 @@ void gyre__dgram_lone_fini(struct gyre_dgram *dgram);
 /* Send what is queued, as much as the socket takes. Runs no callbacks. */
 void gyre__dgram_flush(struct gyre_dgram *dgram);
 
+/* Nothing is being sent of which it is not known what became of it: close. */
+void gyre__dgram_end(struct gyre_dgram *dgram);
+
 /* Send what the callbacks of a batch answered. Runs no callbacks. */
 void gyre__dgram_send_answers(struct gyre__dgram_scratch *scratch);
 

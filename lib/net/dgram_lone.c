@@ -7,8 +7,8 @@
  * that call, it takes what is there already.
  *
  *     32 events with less than 1.5 datagrams on average --> the poll ends, a recvmsg is started
- *     each 24th to 39th datagram: are others behind it? --> if so on average, or after an error,
- *                                                           or while paused: the poll again
+ *     after 24 of them, later 256: are others behind it? --> if so on average, or after an error,
+ *                                                            or while paused: the poll again
  *
  * What is received lies in memory of the socket's own, which is that of few sockets of a loop: the
  * kernel may write to it at any time. It is copied to where batches are received, so that all else
@@ -21,10 +21,11 @@
 #include <string.h>
 
 enum {
-    LONE_SOCKETS = 64,    /* of a loop: 4 MiB, of which small datagrams touch two pages each */
-    LONE_SIZE = 2048,     /* at most, on average */
-    LONE_LOOK_FIRST = 24, /* then one more each time, so that it meets bursts at all their places */
-    LONE_LOOK_LAST = 39,
+    LONE_SOCKETS = 64, /* of a loop: 4 MiB, of which small datagrams touch two pages each */
+    LONE_SIZE = 2048,  /* at most, on average */
+    LONE_LOOK_FIRST = 24,
+    LONE_LOOK_MOST = 256,
+    LONE_LOOK_SPAN = 16,
 };
 
 static struct gyre__slab *lone_slab(const struct gyre_dgram *dgram)
@@ -77,15 +78,27 @@ static void lone_deliver(struct gyre_dgram *dgram, uint32_t len)
     gyre__dgram_take_batch(dgram, scratch, 1);
 }
 
+/* After how many the next look is: soon if others were there, else ever later; and never the same, so
+ * that it meets bursts at all their places. */
+static uint32_t lone_next_look(uint32_t look_at, int found)
+{
+    const uint32_t least = found ? LONE_LOOK_FIRST : LONE_LOOK_MOST;
+
+    if (!found && look_at < LONE_LOOK_MOST) {
+        return look_at + look_at / 2;
+    }
+    return look_at < least + LONE_LOOK_SPAN ? look_at + 1 : least;
+}
+
 /* Now and then: what else is there? It is received as ever. */
 static void lone_look(struct gyre_dgram *dgram)
 {
     struct gyre__dgram_lone *lone = dgram->lone;
+    const uint64_t before = dgram->stats.received;
 
     lone->taken = 0;
-    lone->look_at = lone->look_at < LONE_LOOK_LAST ? lone->look_at + 1 : LONE_LOOK_FIRST;
-    dgram->readable = 1;
     gyre__dgram_receive(dgram);
+    lone->look_at = lone_next_look(lone->look_at, dgram->stats.received != before);
 }
 
 /* A datagram has a sender. On a socket that was shut down for reading nothing has none, at once. */
@@ -106,8 +119,9 @@ static void lone_took(struct gyre_dgram *dgram, int32_t result)
         return;
     }
     gyre_assert(gyre__list_empty(&dgram->held)); /* none is asked for while some are kept */
+    dgram->readable = ++dgram->lone->taken >= dgram->lone->look_at;
     lone_deliver(dgram, (uint32_t)result);
-    if (++dgram->lone->taken >= dgram->lone->look_at && gyre__dgram_is_open(dgram)) {
+    if (dgram->lone->taken >= dgram->lone->look_at && gyre__dgram_is_open(dgram)) {
         lone_look(dgram);
     }
 }
@@ -154,6 +168,11 @@ int gyre__dgram_lone_start(struct gyre_dgram *dgram)
     }
     if (dgram->lone == NULL) {
         return -ENOMEM;
+    }
+    if (gyre__dgram_loop(dgram)->calm) {
+        dgram->fd.ready &= (uint8_t)~GYRE__DIR_IN; /* the next is not there yet: poll first */
+    } else {
+        dgram->fd.ready |= GYRE__DIR_IN;
     }
     room.iov_base = dgram->lone->bytes;
     if (gyre__dgram_wants_control(dgram)) {

@@ -10,7 +10,7 @@
  * Answers go a shorter way. What a socket sends from on_datagram() while nothing else of it is queued is
  * described to the kernel at once, and is sent when the callbacks of the batch have returned. It is
  * not copied where it lies in the memory that the batch was received into, as that is not written
- * before. Room for an item is set aside, so that what the socket does not take can always be queued.
+ * before; but a single one that leaves silently (core/backend.h) is. Room for an item is set aside, so that what the socket does not take can always be queued.
  *
  * sendmmsg(2) fails only when its first message does, so a failure is always that of the first in
  * the queue. But it need not be about that datagram: an ICMP error that an earlier one provoked
@@ -27,6 +27,7 @@
 
 enum {
     SEGMENTS_MAX = 64,  /* of one call; UDP_MAX_SEGMENTS before Linux 6.9 */
+    SILENT_MOST = 2048, /* bytes that are copied for it */
     MAPPED_PREFIX = 12, /* bytes before the IPv4 address in a mapped one */
 };
 
@@ -338,9 +339,10 @@ static void dgram_send_failed(struct gyre_dgram *dgram, int error)
 
 /* ---- flush ---- */
 
-static int dgram_waits_for_room(const struct gyre_dgram *dgram)
+/* For room, or to know what became of the first. */
+static int dgram_waits(const struct gyre_dgram *dgram)
 {
-    return gyre_op_active(&dgram->out);
+    return gyre_op_active(&dgram->out) || dgram->silent;
 }
 
 /* How many messages of out[] the socket took, or -1 and errno. A lone one is handed over in registers:
@@ -375,7 +377,7 @@ void gyre__dgram_flush(struct gyre_dgram *dgram)
     struct gyre__dgram_scratch *scratch = gyre__dgram_scratch(dgram);
 
     gyre__dgram_send_answers(scratch); /* of whomever: their place is needed */
-    while (!gyre__list_empty(&dgram->queue) && !dgram_waits_for_room(dgram)) {
+    while (!gyre__list_empty(&dgram->queue) && !dgram_waits(dgram)) {
         const unsigned count = dgram_describe_queue(dgram, scratch);
         const int rc = dgram_send_out(dgram, count);
         const int error = rc < 0 ? errno : 0;
@@ -443,6 +445,70 @@ static GYRE__RARE void dgram_keep_answers(struct gyre_dgram *dgram, unsigned sen
     gyre__dgram_flush(dgram);
 }
 
+/* ---- an answer alone ---- */
+
+static struct gyre_dgram *dgram_of_fd(const struct gyre_fd *fd)
+{
+    return gyre_container_of((struct gyre_fd *)(uintptr_t)fd, struct gyre_dgram, fd);
+}
+
+/* Somebody waits for the end of a silent send. */
+static int dgram_is_awaited(const struct gyre_fd *fd)
+{
+    const struct gyre_dgram *dgram = dgram_of_fd(fd);
+
+    return !gyre__dgram_is_open(dgram) || dgram->queued_count > 1 || dgram->refused ||
+           dgram->suspect != 0;
+}
+
+static void dgram_on_sent_silently(struct gyre_fd *fd, int32_t res)
+{
+    struct gyre_dgram *dgram = dgram_of_fd(fd);
+    struct gyre__dgram_scratch *scratch = gyre__dgram_scratch(dgram);
+
+    dgram->silent = 0;
+    if (res >= 0) {
+        struct gyre__dgram_item *item = dgram_first(dgram);
+
+        scratch->out_item[0] = item;
+        scratch->out_iov[0].iov_len = item->len;
+        dgram_sent(dgram, scratch, 1);
+    } else if (gyre__dgram_is_open(dgram) || res != -EAGAIN) {
+        dgram_send_failed(dgram, -res);
+    }
+    if (!gyre__dgram_is_open(dgram)) {
+        gyre__dgram_end(dgram);
+    } else {
+        gyre__dgram_flush(dgram);
+    }
+}
+
+/* The only answer, if it is alone in its turn, leaves when the loop sleeps: it becomes an item until then.
+ * Returns 0 if it has to be sent at once. */
+static int dgram_send_silently(struct gyre_dgram *dgram, struct gyre__dgram_scratch *scratch)
+{
+    const struct gyre_loop *loop = gyre__dgram_loop(dgram);
+    struct gyre__silent silent = {.sent = dgram_on_sent_silently, .is_awaited = dgram_is_awaited};
+    const struct gyre__dgram_item *item;
+
+    if (loop->backend->send_silently == NULL || !loop->alone || dgram->readable ||
+        dgram_is_awaited(&dgram->fd) || scratch->out[0].msg_hdr.msg_control != NULL ||
+        scratch->out_iov[0].iov_len > SILENT_MOST) {
+        return 0;
+    }
+    dgram_keep_answer(dgram, scratch, 0);
+    item = dgram_first(dgram);
+    silent.data = item->data;
+    silent.len = item->len;
+    silent.to = item->to_len > 0 ? item->to : NULL;
+    silent.to_len = item->to_len;
+    dgram->silent = (uint8_t)loop->backend->send_silently(&dgram->fd, &silent);
+    if (!dgram->silent) {
+        gyre__dgram_flush(dgram);
+    }
+    return 1;
+}
+
 static inline void dgram_give_answers_page(struct gyre_dgram *dgram)
 {
     gyre__slab_give(dgram_slab(dgram), dgram->page);
@@ -460,6 +526,9 @@ void gyre__dgram_send_answers(struct gyre__dgram_scratch *scratch)
     }
     gyre_assert(gyre__list_empty(&dgram->queue) && dgram->page->live == 0);
     scratch->answers = 0;
+    if (count == 1 && dgram_send_silently(dgram, scratch)) {
+        return;
+    }
     rc = dgram_send_out(dgram, count);
     if (rc > 0) {
         dgram->room = GYRE__DGRAM_ROOM_UNKNOWN;

@@ -1014,6 +1014,23 @@ static GYRE__APART void go_on_sending(struct gyre__flow *flow, int32_t res)
     gyre__flow_settle(stream);
 }
 
+/* Behind a send: @res bytes have left, or it failed. */
+static GYRE__INLINE void flow_left(struct gyre__flow *flow, int32_t res)
+{
+    struct gyre_stream *stream = flow->stream;
+
+    if (res > 0) {
+        pop_sent(flow, (size_t)res);
+    }
+    flow->sending = 0;
+    if (res > 0 && flow->queue.first == NULL && stream->state == GYRE__STREAM_OPEN &&
+        !(stream->flags & (GYRE__STREAM_FULL | GYRE__STREAM_SHUT))) {
+        settle_flow(stream, flow); /* as nearly always: all has left, and nobody waits for that */
+    } else {
+        go_on_sending(flow, res);
+    }
+}
+
 static GYRE__INLINE void flow_sent(struct gyre__flow *flow, int32_t res)
 {
     struct gyre_stream *stream = flow->stream;
@@ -1024,15 +1041,8 @@ static GYRE__INLINE void flow_sent(struct gyre__flow *flow, int32_t res)
         }
         gyre__stream_be_active(stream);
         flow->progress_ns = stream->fd.loop->now_ns;
-        pop_sent(flow, (size_t)res);
     }
-    flow->sending = 0;
-    if (res > 0 && flow->queue.first == NULL && stream->state == GYRE__STREAM_OPEN &&
-        !(stream->flags & (GYRE__STREAM_FULL | GYRE__STREAM_SHUT))) {
-        settle_flow(stream, flow); /* as nearly always: all has left, and nobody waits for that */
-    } else {
-        go_on_sending(flow, res);
-    }
+    flow_left(flow, res);
 }
 
 /* As gyre__fd_send_now(). */
@@ -1049,32 +1059,130 @@ static GYRE__APART int push_pieces(const struct gyre__flow *flow)
                                 &(struct msghdr){.msg_iov = pieces, .msg_iovlen = count});
 }
 
-static inline void push_flow(struct gyre_stream *stream, struct gyre__flow *flow)
+/* ---- sending silently ---- */
+
+/* Somebody waits for the end of a silent send: a caller, or whoever needs the memory. */
+static int is_send_awaited(const struct gyre_fd *fd)
+{
+    const struct gyre_stream *stream = gyre_container_of(fd, struct gyre_stream, fd);
+    const struct gyre__flow *flow = stream->flow;
+
+    return stream->state != GYRE__STREAM_OPEN ||
+           (stream->flags & (GYRE__STREAM_FULL | GYRE__STREAM_SHUT)) != 0 ||
+           flow->queued != flow->sending || flow->queue.first->kind == GYRE__CHUNK_REF ||
+           (flow->queue.first->kind == GYRE__CHUNK_LEASE && gyre__pool_is_awaited(&fd->loop->pool));
+}
+
+/* Whether there is a gain: the loop does not sleep while more is there to be received, of which this,
+ * held, would fill the pool or the quota. */
+static int gains_by_silence(const struct gyre_fd *fd)
+{
+    return !(fd->ready & GYRE__DIR_IN) && !(fd->flags & GYRE__FD_BULK) &&
+           fd->lent <= fd->loop->pool.quota / 2;
+}
+
+/* There was no room for all of it: an operation waits for some. */
+static GYRE__RARE void send_rest(struct gyre__flow *flow, uint32_t left)
+{
+    struct gyre_stream *stream = flow->stream;
+    int rc;
+
+    if (stream->state >= GYRE__STREAM_ENDING) {
+        flow->sending = 0;
+        gyre__stream_step(stream);
+        return;
+    }
+    flow->sending = left;
+    rc = gyre__op_send(&flow->send, &stream->fd, flow->queue.first->data, left);
+    if (rc < 0) {
+        flow->sending = 0;
+        gyre__stream_fail(stream, rc);
+    }
+}
+
+static void on_sent_silently(struct gyre_fd *fd, int32_t res)
+{
+    struct gyre_stream *stream = gyre_container_of(fd, struct gyre_stream, fd);
+    struct gyre__flow *flow = stream->flow;
+    const uint32_t len = flow->sending;
+
+    fd->loop->stats.finished[GYRE_OP_SEND]++;
+    if (res == -EAGAIN) {
+        send_rest(flow, len);
+    } else if (res >= 0 && (uint32_t)res < len) {
+        pop_sent(flow, (size_t)res); /* a part of the first chunk: nothing is released */
+        send_rest(flow, len - (uint32_t)res);
+    } else {
+        flow_left(flow, res);
+    }
+    if (stream->state == GYRE__STREAM_OPEN && gyre__stream_sends(stream)) {
+        gyre__stream_watch_sending(stream); /* from here on: before, no time was watched */
+    }
+}
+
+/* Returns 0 if that cannot be. */
+static int send_silently(struct gyre_stream *stream, struct gyre__flow *flow)
+{
+    const struct gyre__backend *backend = stream->fd.loop->backend;
+    const struct gyre__chunk *first = flow->queue.first;
+    const struct gyre__silent silent = {
+        .data = first->data,
+        .len = first->len,
+        .sent = on_sent_silently,
+        .is_awaited = is_send_awaited,
+    };
+
+    if (backend->send_silently == NULL || first->next != NULL || first->len > SEND_MOST_OTHER_LEN ||
+        !gains_by_silence(&stream->fd)) {
+        return 0;
+    }
+    flow->sending = first->len;
+    if (is_send_awaited(&stream->fd) || !backend->send_silently(&stream->fd, &silent)) {
+        flow->sending = 0;
+        return 0;
+    }
+    if (gyre__task_pending(&flow->flush)) {
+        gyre__task_withdraw(&flow->flush);
+    }
+    gyre__stream_be_active(stream); /* now, and not when it is known */
+    flow->progress_ns = stream->fd.loop->now_ns;
+    stream->fd.loop->stats.started[GYRE_OP_SEND]++; /* as if an operation had been */
+    return 1;
+}
+
+/* ---- sending at once ---- */
+
+/* Returns 1 if it is sent silently. */
+static inline int push_flow(struct gyre_stream *stream, struct gyre__flow *flow)
 {
     const struct gyre__chunk *first = flow->queue.first;
     int res;
 
     if (!gyre__sends_now(stream->fd.loop) || !may_send(stream, flow) || first->passed != NULL) {
         gyre__flow_flush(flow);
-        return;
+        return 0;
+    }
+    if (send_silently(stream, flow)) {
+        return 1;
     }
     res = first->next == NULL && first->len <= SEND_MOST_OTHER_LEN
               ? gyre__fd_send_now(&stream->fd, first->data, first->len)
               : push_pieces(flow);
     if (res == GYRE__NOT_YET) {
         gyre__flow_flush(flow);
-        return;
+        return 0;
     }
     if (gyre__task_pending(&flow->flush)) {
         gyre__task_withdraw(&flow->flush);
     }
     flow->sending = 1; /* until what has left is released */
     flow_sent(flow, res);
+    return 0;
 }
 
-void gyre__flow_push(struct gyre_stream *stream)
+int gyre__flow_push(struct gyre_stream *stream)
 {
-    push_flow(stream, stream->flow);
+    return push_flow(stream, stream->flow);
 }
 
 /* The socket did not take all that was lent: @res says what it did. */
@@ -1096,12 +1204,25 @@ static GYRE__RARE void keep_loan(struct gyre_stream *stream, const struct gyre_l
     gyre__stream_watch_sending(stream);
 }
 
+/* Where it can leave silently it has to be held until that is known. Returns 0 if nothing is queued. */
+static int push_lease(struct gyre_stream *stream, const struct gyre_lease *lease)
+{
+    if (stream->fd.loop->backend->send_silently == NULL || queue_lease(stream, lease, 0) == NULL) {
+        return 0;
+    }
+    stream->flow->queued += (uint32_t)lease->len;
+    if (!push_flow(stream, stream->flow) && gyre__stream_sends(stream)) {
+        gyre__stream_watch_sending(stream);
+    }
+    return 1;
+}
+
 void gyre__flow_push_loan(struct gyre_stream *stream, const struct gyre_lease *lease)
 {
     int res;
 
     stream->fd.loop->net->loan = NULL;
-    if (stream->state >= GYRE__STREAM_ENDING) {
+    if (stream->state >= GYRE__STREAM_ENDING || push_lease(stream, lease)) {
         return;
     }
     res = gyre__fd_send_now(&stream->fd, lease->data, lease->len);

@@ -349,8 +349,7 @@ static GYRE__RARE void keep_for_later(struct gyre_stream *stream, const struct g
 /* What on_data() has queued. @is_news: the queue was empty before. */
 static GYRE__APART void push_queue(struct gyre_stream *stream, int is_news)
 {
-    gyre__flow_push(stream);
-    if (is_news && gyre__stream_sends(stream)) {
+    if (!gyre__flow_push(stream) && is_news && gyre__stream_sends(stream)) {
         gyre__stream_watch_sending(stream);
     }
 }
@@ -396,7 +395,7 @@ static int died_while_sending(const struct gyre_stream *stream)
     struct tcp_info info;
     socklen_t len = sizeof(info);
 
-    if (stream->flow == NULL || stream->flow->sending == 0) {
+    if (!gyre__stream_is_sending(stream)) {
         return 0;
     }
     stream->fd.loop->stats.syscalls++;
@@ -784,7 +783,7 @@ void gyre__stream_step(struct gyre_stream *stream)
     int rc;
 
     if (stream->state != GYRE__STREAM_ENDING || !gyre__list_empty(&stream->fd.ops) ||
-        gyre_op_active(&stream->recv)) {
+        gyre_op_active(&stream->recv) || gyre__stream_is_sending(stream)) {
         return;
     }
     set_stream_state(stream, GYRE__STREAM_CLOSED);

@@ -99,7 +99,7 @@ struct gyre__flow {
     struct gyre__buffer *filling; /* the last buffer of the queue, which may have room; or NULL */
     uint32_t weight;              /* of the chunks in the queue, beyond their bytes */
     uint32_t queued;              /* bytes in the queue */
-    uint32_t sending;             /* of them, with the send operation */
+    uint32_t sending;             /* of them, with the send operation, or silently on their way */
     struct gyre__parcel *parcel;  /* of a connect, or of a send of several pieces */
     struct gyre_stream *coupled;  /* its reading stops while this queue is full */
     uint64_t progress_ns;         /* when the queue last got shorter, or ceased to be empty */
@@ -135,8 +135,9 @@ void gyre__flow_drop(struct gyre_stream *stream);
 /* Send what is queued, if nothing is being sent. Runs no callbacks. */
 void gyre__flow_flush(struct gyre__flow *flow);
 
-/* The same, from the loop: what can be sent at once is, and callbacks may run. */
-void gyre__flow_push(struct gyre_stream *stream);
+/* The same, from the loop: what can be sent at once is, and callbacks may run. Returns 1 if it leaves
+ * when the loop sleeps, and no time has to be watched until then. */
+int gyre__flow_push(struct gyre_stream *stream);
 
 /* Behind an on_data() that has forwarded what it was given, and nothing else: send it from where it
  * lies; what the socket does not take is queued. */
@@ -173,6 +174,12 @@ void gyre__flow_uncouple(struct gyre_stream *stream);
 static inline int gyre__stream_sends(const struct gyre_stream *stream)
 {
     return stream->flow != NULL && stream->flow->queued > 0;
+}
+
+/* The kernel has some of it, or what became of that is not known. */
+static inline int gyre__stream_is_sending(const struct gyre_stream *stream)
+{
+    return stream->flow != NULL && stream->flow->sending != 0;
 }
 
 /* In its on_data(), which has forwarded what it was given: that is sent when it returns, and until

@@ -342,7 +342,7 @@ URING = [
         "doubt-unconfirmed",
         "a send by the ring that met a reset does not make the kernel look behind the data",
         "transferred",
-        "gyre__uring_sent_in_doubt(op, res);",
+        "gyre__uring_sent_in_doubt(op->fd, gyre__op_left(op), res);",
         "",
         "ops-recv-uring"),
     mutant(
@@ -564,7 +564,7 @@ NET = [
     mutant(
         "flooded-counts-for-ever",
         "a flooded datagram socket that is closed is still counted: the loop never ends",
-        "gyre_dgram_close",
+        "gyre__dgram_end",
         "gyre__dgram_rest(dgram);",
         "",
         "net-dgram-epoll net-dgram-uring"),
@@ -589,6 +589,55 @@ NET = [
         "dgram->stats.lost += result->res >= 0;",
         "",
         "net-dgram_lone-uring"),
+    mutant(
+        "silent-sleeps",
+        "io_uring: the loop sleeps although somebody waits to know what became of a silent send",
+        "gyre__uring_must_tell",
+        " || uring->silent.is_awaited(uring->silent_fd)",
+        "",
+        "net-silent-uring net-silent-sim-uring"),
+    mutant(
+        "silent-failure-missed",
+        "io_uring: the completion of a silent send that failed is taken for nothing",
+        "gyre__uring_learn_silent",
+        "uring->silent_res = uring->batch[i].res;",
+        "",
+        "net-silent-uring"),
+    mutant(
+        "silent-behind-a-run",
+        "io_uring: a loop that stops does not submit what leaves silently",
+        "leave",
+        "loop->backend->submit_silent != NULL",
+        "loop->backend->submit_silent == NULL",
+        "net-silent-uring"),
+    mutant(
+        "silent-unwatched",
+        "what is written behind a silent send has no time in which it must leave",
+        "on_sent_silently",
+        "gyre__stream_watch_sending(stream);",
+        "",
+        "net-silent-uring"),
+    mutant(
+        "silent-for-borrowed",
+        "memory that was borrowed is not released before the loop has something else to do",
+        "is_send_awaited",
+        " || flow->queue.first->kind == GYRE__CHUNK_REF",
+        "",
+        "net-silent-uring"),
+    mutant(
+        "silent-active-late",
+        "a silent send counts as activity when it is known, and not when it was made",
+        "on_sent_silently",
+        "flow_left(flow, res);",
+        "flow_sent(flow, res);",
+        "net-silent-sim-uring"),
+    mutant(
+        "silent-closed-under",
+        "a datagram socket is closed while an answer of it has not left",
+        "gyre_dgram_close",
+        "if (!dgram->silent) {",
+        "if (1) {",
+        "net-silent-uring net-silent-sim-uring"),
 ]
 
 MUTANTS = CORE + URING + EPOLL + NET

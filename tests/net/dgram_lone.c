@@ -53,7 +53,8 @@ static void finish(struct mate *mate, int client)
     test_loop_end(loop);
 }
 
-/* The call that waits, and the answer; one in 24 to 39 is followed by a look for others. */
+/* The call that waits, and the answer, since the loop is left before it sleeps; some are followed by a
+ * look for others. See silent.c. */
 static void single_datagram_costs_two_calls_on_io_uring_and_three_on_epoll(void)
 {
     struct gyre_loop *loop = test_loop();

@@ -74,7 +74,7 @@ static GYRE__APART void transferred(struct gyre_op *op, int32_t res)
 
     gyre__op_check_memory(op);
     if ((op->fd->ready & GYRE__READY_DOUBT) && gyre__uring_is_send(op)) {
-        gyre__uring_sent_in_doubt(op, res);
+        gyre__uring_sent_in_doubt(op->fd, gyre__op_left(op), res);
     }
     if (res > 0 && continues) {
         const int whole = (size_t)res == gyre__op_left(op);
@@ -338,9 +338,9 @@ static inline void complete(struct gyre_op *op, const struct gyre__cqe *cqe)
 }
 
 /*
- * A send that is the only one of its turn is better made by send(2): its completion would come back
- * at once, and then the ring has to be entered again to wait. That is known where one completion has
- * come, and none was there when the loop looked before.
+ * A send that is the only one of its turn is better silent, or made by send(2): its completion would
+ * come back at once, and then the ring has to be entered again to wait. That is known where one
+ * completion has come, and none was there when the loop looked before.
  */
 static void note_calm(struct gyre_loop *loop, struct gyre__uring *uring)
 {
@@ -368,6 +368,9 @@ static void uring_dispatch(struct gyre_loop *loop)
 
     loop->stats.cqes += count;
     note_calm(loop, uring);
+    if (uring->silent_known) {
+        gyre__uring_tell_silent(loop);
+    }
     for (uint32_t i = 0; i < count; i++) {
         const struct gyre__cqe *cqe = &uring->batch[i];
         struct gyre_op *op = gyre__slots_find(&loop->slots, cqe->user_data);
@@ -382,7 +385,8 @@ static void uring_dispatch(struct gyre_loop *loop)
             gyre__uring_cancel_failed(loop, cqe->user_data & ~GYRE__CANCEL_TAG);
             continue;
         }
-        loop->stats.stale += cqe->user_data != GYRE__NAME_NONE;
+        loop->stats.stale +=
+            cqe->user_data != GYRE__NAME_NONE && cqe->user_data != GYRE__NAME_SILENT;
         if (cqe->flags & IORING_CQE_F_BUFFER) {
             gyre__bufring_take(&uring->bufring, &loop->pool, cqe, NULL, NULL);
         }
@@ -473,11 +477,17 @@ static int uring_wait(struct gyre_loop *loop, uint64_t deadline_ns)
         gyre__bufring_fill(&uring->bufring, &loop->pool);
     }
     timeout_ns = timeout_of(deadline_ns, uring->slack_ns); /* 0 also if it has passed meanwhile */
+    if (timeout_ns != 0 && gyre__uring_must_tell(uring)) {
+        timeout_ns = 0;
+    }
     pending = look(uring);
     if (timeout_ns != 0 || pending || gyre__ring_unsubmitted(&uring->ring) > 0) {
         rc = enter(loop, uring, timeout_ns);
     }
     uring->taken = gyre__ring_take(&uring->ring, uring->batch, BATCH_MAX);
+    if (uring->silent_fd != NULL) {
+        gyre__uring_learn_silent(uring);
+    }
     return rc;
 }
 
@@ -485,7 +495,7 @@ static int uring_peek(struct gyre_loop *loop)
 {
     struct gyre__uring *uring = gyre__uring_of(loop);
 
-    return uring->taken > 0 || look(uring) || uring->doubt_count > 0 ||
+    return uring->taken > 0 || look(uring) || uring->doubt_count > 0 || uring->silent_fd != NULL ||
            !gyre__list_empty(&uring->cancels) || gyre__ring_unsubmitted(&uring->ring) > 0;
 }
 
@@ -501,6 +511,8 @@ const struct gyre__backend gyre__uring_backend = {
     .fini = gyre__uring_fini,
     .arm = gyre__uring_arm,
     .resume = gyre__uring_resume,
+    .send_silently = gyre__uring_send_silently,
+    .submit_silent = gyre__uring_submit_silent,
     .cancel = gyre__uring_cancel,
     .wait = uring_wait,
     .dispatch = uring_dispatch,

@@ -29,8 +29,15 @@ struct gyre__uring {
     uint64_t slack_ns;        /* how much later than asked for a wait may end */
     uint32_t taken;           /* completions in the batch that were not dispatched */
     uint8_t idle;             /* since the last completion there was a moment with none to take */
-    struct gyre__cqe batch[BATCH_MAX];
     uint32_t doubt_count;
+    struct gyre_fd *silent_fd; /* on which a send is silent, or NULL; see silent.c */
+    struct gyre__silent silent;
+    uint32_t silent_tail; /* of the submission queue behind it */
+    uint32_t silent_mark; /* of the completion queue: its completion, if any, stands before that */
+    uint8_t silent_marked;
+    uint8_t silent_known; /* it is over: silent_res */
+    int32_t silent_res;
+    struct gyre__cqe batch[BATCH_MAX];
     uint64_t doubts[BATCH_MAX]; /* receives that may hide a reset, by name */
 };
 
@@ -77,6 +84,19 @@ void gyre__uring_cancel_failed(struct gyre_loop *loop, uint64_t name);
 
 void gyre__uring_submit_late_cancels(struct gyre__uring *uring);
 
+/* The name of the send that posts a completion only when it fails. */
+#define GYRE__NAME_SILENT (UINT64_C(1) << 30)
+
+/* silent.c: begin; submit it now; whether the loop must not sleep; a batch has been taken; tell. */
+int gyre__uring_send_silently(struct gyre_fd *fd, const struct gyre__silent *silent);
+void gyre__uring_submit_silent(struct gyre_loop *loop);
+int gyre__uring_must_tell(const struct gyre__uring *uring);
+void gyre__uring_learn_silent(struct gyre__uring *uring);
+void gyre__uring_tell_silent(struct gyre_loop *loop);
+
+/* An entry named @name, or NULL if the queue is full and the kernel takes nothing now. */
+struct io_uring_sqe *gyre__uring_entry(struct gyre_loop *loop, uint64_t name);
+
 /* Whether the kernel serves an operation until it ends, as the caller wishes. */
 int gyre__uring_is_multishot(struct gyre_op *op);
 
@@ -98,6 +118,6 @@ void gyre__uring_receive_direct(struct gyre_op *op);
 void gyre__uring_recv_go_on(struct gyre_op *op);
 void gyre__uring_received(struct gyre_op *op, const struct gyre__cqe *cqe);
 void gyre__uring_settle_doubts(struct gyre_loop *loop);
-void gyre__uring_sent_in_doubt(const struct gyre_op *send, int32_t res);
+void gyre__uring_sent_in_doubt(struct gyre_fd *fd, size_t len, int32_t res);
 
 #endif

@@ -262,8 +262,12 @@ static int is_in_kernel(const struct gyre_op *op)
     return op->state == GYRE__OP_ARMED && !(op->flags & (GYRE__OP_PAUSING | GYRE__OP_CANCELLED));
 }
 
+/* By an operation that is with the kernel, or silently. */
 static int is_sending(const struct gyre_fd *fd)
 {
+    if (gyre__uring_of(fd->loop)->silent_fd == fd) {
+        return 1;
+    }
     for (const struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {
         const struct gyre_op *op = gyre__op_on(fd, link);
 
@@ -293,12 +297,10 @@ void gyre__uring_settle_doubts(struct gyre_loop *loop)
 }
 
 /* A send that found no room has looked for a reset before. */
-void gyre__uring_sent_in_doubt(const struct gyre_op *send, int32_t res)
+void gyre__uring_sent_in_doubt(struct gyre_fd *fd, size_t len, int32_t res)
 {
-    struct gyre_fd *fd = send->fd;
-
     fd->ready &= (uint8_t)~GYRE__READY_DOUBT;
-    if (res == -EAGAIN || (res > 0 && (size_t)res == gyre__op_left(send))) {
+    if (res == -EAGAIN || (res > 0 && (size_t)res == len)) {
         return;
     }
     for (struct gyre_link *link = fd->ops.next; link != &fd->ops; link = link->next) {

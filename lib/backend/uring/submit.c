@@ -21,7 +21,6 @@ static GYRE__RARE struct io_uring_sqe *make_room(struct gyre_loop *loop)
     return gyre__ring_submit(ring) == 0 ? gyre__ring_sqe(ring) : NULL;
 }
 
-/* An entry named @name, or NULL if the queue is full and the kernel takes nothing now. */
 static inline struct io_uring_sqe *entry(struct gyre_loop *loop, uint64_t name)
 {
     struct io_uring_sqe *sqe = gyre__ring_sqe(&gyre__uring_of(loop)->ring);
@@ -34,6 +33,11 @@ static inline struct io_uring_sqe *entry(struct gyre_loop *loop, uint64_t name)
         loop->stats.sqes++;
     }
     return sqe;
+}
+
+struct io_uring_sqe *gyre__uring_entry(struct gyre_loop *loop, uint64_t name)
+{
+    return entry(loop, name);
 }
 
 static uint64_t name_of(const struct gyre_op *op)
