@@ -1205,9 +1205,9 @@ static GYRE__RARE void keep_loan(struct gyre_stream *stream, const struct gyre_l
 }
 
 /* Where it can leave silently it has to be held until that is known. Returns 0 if nothing is queued. */
-static int push_lease(struct gyre_stream *stream, const struct gyre_lease *lease)
+static GYRE__APART int push_lease(struct gyre_stream *stream, const struct gyre_lease *lease)
 {
-    if (stream->fd.loop->backend->send_silently == NULL || queue_lease(stream, lease, 0) == NULL) {
+    if (queue_lease(stream, lease, 0) == NULL) {
         return 0;
     }
     stream->flow->queued += (uint32_t)lease->len;
@@ -1222,7 +1222,8 @@ void gyre__flow_push_loan(struct gyre_stream *stream, const struct gyre_lease *l
     int res;
 
     stream->fd.loop->net->loan = NULL;
-    if (stream->state >= GYRE__STREAM_ENDING || push_lease(stream, lease)) {
+    if (stream->state >= GYRE__STREAM_ENDING ||
+        (stream->fd.loop->backend->send_silently != NULL && push_lease(stream, lease))) {
         return;
     }
     res = gyre__fd_send_now(&stream->fd, lease->data, lease->len);

@@ -597,6 +597,20 @@ NET = [
         "",
         "net-silent-uring net-silent-sim-uring"),
     mutant(
+        "silent-asked-in-vain",
+        "io_uring: who runs the loop until a queue is empty sleeps, though what was silent has left",
+        "gyre__uring_must_tell",
+        "is_submitted(uring) || ",
+        "",
+        "net-silent-uring"),
+    mutant(
+        "silent-unseen-outside",
+        "io_uring: inside another loop nobody hears that a silent send is over",
+        "uring_peek",
+        " || uring->silent_fd != NULL",
+        "",
+        "net-silent-uring"),
+    mutant(
         "silent-failure-missed",
         "io_uring: the completion of a silent send that failed is taken for nothing",
         "gyre__uring_learn_silent",

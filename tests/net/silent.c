@@ -222,6 +222,11 @@ static void reset_behind_an_answer_ends_at_once(void)
     rally_end(&rally);
 }
 
+static void answer(struct talk *talk)
+{
+    assert_true(gyre_stream_forward(talk->stream, talk->data) >= 0);
+}
+
 static void answer_and_stop(struct talk *talk)
 {
     assert_true(gyre_stream_forward(talk->stream, talk->data) >= 0);
@@ -240,11 +245,6 @@ static void answer_of_a_loop_that_stops_has_left(void)
     run_until_stopped(call.loop);
     wire_expect_stream(call.peer, LEN, 0);
     call_end(&call);
-}
-
-static void answer(struct talk *talk)
-{
-    assert_true(gyre_stream_forward(talk->stream, talk->data) >= 0);
 }
 
 static void answer_by_ref(struct talk *talk)
@@ -271,6 +271,51 @@ static void borrowed_memory_of_an_answer_is_released_at_once(void)
     assert_int_equal(call.talk.count[TALK_RELEASE], 1);
     call.talk.then[TALK_RELEASE] = NULL;
     wire_expect_stream(call.peer, LEN, 0);
+    call_end(&call);
+}
+
+/* Who waits for the queue by running the loop sees it become empty. */
+static void queue_of_an_answer_is_empty_after_a_run_or_two(void)
+{
+    struct call call;
+
+    call_open(&call, test_tcp_pair);
+    call.talk.then[TALK_DATA] = answer;
+    trial_turns(call.loop, 3);
+    wire_send_stream(call.peer, LEN, 0);
+    talk_until(call.loop, &call.talk, TALK_DATA, 1);
+    while (gyre_stream_queued(&call.talk.own) > 0) {
+        assert_int_equal(gyre_loop_run(call.loop, GYRE_RUN_ONCE), 1);
+    }
+    wire_expect_stream(call.peer, LEN, 0);
+    call_end(&call);
+}
+
+static void answer_and_shut_down(struct talk *talk)
+{
+    answer(talk);
+    assert_int_equal(gyre_loop_post(gyre_stream_loop(talk->stream), then_shut_down, talk), 0);
+}
+
+/* Which sleeps when this one says that it has nothing to do. */
+static void shutdown_behind_an_answer_inside_another_loop(void)
+{
+    char bytes[LEN];
+    struct call call;
+    ssize_t got = -1;
+
+    call_open(&call, test_tcp_pair);
+    struct pollfd outer = {.fd = gyre_loop_fd(call.loop), .events = POLLIN};
+    call.talk.then[TALK_DATA] = answer_and_shut_down;
+    trial_turns(call.loop, 3);
+    wire_send_stream(call.peer, LEN, 0);
+    while (got != 0) {
+        assert_int_equal(poll(&outer, 1, -1), 1);
+        assert_int_equal(gyre_loop_run(call.loop, GYRE_RUN_NOWAIT), 1);
+        do {
+            got = recv(call.peer, bytes, sizeof(bytes), MSG_DONTWAIT);
+        } while (got > 0);
+    }
     call_end(&call);
 }
 
@@ -520,6 +565,8 @@ int main(void)
         TEST_CASE(reset_behind_an_answer_ends_at_once),
         TEST_CASE(answer_of_a_loop_that_stops_has_left),
         TEST_CASE(borrowed_memory_of_an_answer_is_released_at_once),
+        TEST_CASE(queue_of_an_answer_is_empty_after_a_run_or_two),
+        TEST_CASE(shutdown_behind_an_answer_inside_another_loop),
         TEST_CASE(answer_without_room_leaves_later),
         TEST_CASE(answer_that_does_not_fit_leaves_in_parts),
         TEST_CASE(idle_time_runs_from_the_answer),
