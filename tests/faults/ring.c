@@ -33,6 +33,9 @@ enum {
     CANCEL_TAG = 1,       /* the library's: in the name of a cancel */
 };
 
+/* The library's too. */
+#define NAME_SILENT (UINT64_C(1) << 30)
+
 struct ring {
     struct io_uring *uring; /* NULL: free */
     pid_t pid;
@@ -214,7 +217,8 @@ static void change_send(struct io_uring_sqe *sqe, int whole)
           fails_by(sqe, FAULTS_SEND_EPIPE, -EPIPE) || fails_by(sqe, FAULTS_SEND_ZERO, 0)))) {
         return;
     }
-    if (!whole) {
+    /* The kernel would say of a silent one that it is short. */
+    if (!whole && !(sqe->flags & IOSQE_CQE_SKIP_SUCCESS)) {
         shorten(sqe, GYRE_SIM_FAULT_SEND_SHORT);
     }
 }
@@ -357,6 +361,17 @@ static void mix(struct ring *ring, uint32_t count)
     }
 }
 
+/* That a silent send failed is there when the call that submits it returns. */
+static int tells_of_silence(const struct ring *ring, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (cqe_at(ring, ring->seen + i)->user_data == NAME_SILENT) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* What the call has brought: all behind ring->seen. */
 static void show_some(struct ring *ring)
 {
@@ -364,7 +379,8 @@ static void show_some(struct ring *ring)
     const uint32_t count = tail - ring->seen;
 
     mix(ring, count);
-    if (count > 0 && ring->holds < HOLDS_MAX && faults_chance(GYRE_SIM_FAULT_COMPLETION_LATE)) {
+    if (count > 0 && ring->holds < HOLDS_MAX && !tells_of_silence(ring, count) &&
+        faults_chance(GYRE_SIM_FAULT_COMPLETION_LATE)) {
         ring->held = 1 + (uint32_t)faults_below(count);
         ring->holds++;
         set_tail(ring, tail - ring->held);

@@ -817,7 +817,9 @@ static void lone_answers_and_lone_writes_are_not_completed(void)
         const int receives = !(info.features & GYRE_FEATURE_MULTISHOT);
         const int by_ring = info.backend == GYRE_BACKEND_URING;
         call_end(&call);
-        assert_int_equal(after.sqes - before.sqes, by_ring ? 2 + receives : 0);
+        /* Received by calls, the first is answered by one: the socket may have more. */
+        const int by_call = !(info.features & GYRE_FEATURE_BUFFER_RING);
+        assert_int_equal(after.sqes - before.sqes, by_ring ? 2 + receives - by_call : 0);
         assert_int_equal(after.cqes - before.cqes, by_ring); /* of the message */
     }
 }
