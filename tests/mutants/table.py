@@ -604,13 +604,6 @@ NET = [
         "",
         "net-silent-uring"),
     mutant(
-        "silent-unseen-outside",
-        "io_uring: inside another loop nobody hears that a silent send is over",
-        "uring_peek",
-        " || uring->silent_fd != NULL",
-        "",
-        "net-silent-uring"),
-    mutant(
         "silent-failure-missed",
         "io_uring: the completion of a silent send that failed is taken for nothing",
         "gyre__uring_learn_silent",
