@@ -394,7 +394,7 @@ GYRE_API int gyre_dgram_number(const struct gyre_dgram *dgram);
 GYRE_API int gyre_dgram_is_raw(const struct gyre_dgram *dgram);
 
 /**
- * gyre_dgram_queued() - how much waits to be sent.
+ * gyre_dgram_queued() - how much waits to be sent, or may have left without that being known yet.
  * @dgram: open.
  * Returns: bytes.   Thread: loop thread only.
  * Source: docs/datagrams.md.
