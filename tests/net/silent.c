@@ -119,10 +119,13 @@ static void lone_message_costs_one_call_on_io_uring_and_three_on_epoll(void)
         const uint64_t calls = after.syscalls - before.syscalls;
         const int by_ring = on_uring(rally.loop, GYRE_FEATURE_BUFFER_RING);
         const int by_epoll = !on_uring(rally.loop, 0);
+        const uint64_t completed = after.cqes - before.cqes;
 
         assert_int_equal(after.allocations, before.allocations);
         rally_end(&rally);
         assert_true(calls <= (by_ring ? 1 : by_epoll ? 3 : 4) * MESSAGES + 4);
+        /* What was received, and no answer: completed, they could share a call too. */
+        assert_true(!by_ring || completed <= MESSAGES + 4);
     }
 }
 
@@ -319,20 +322,35 @@ static void shutdown_behind_an_answer_inside_another_loop(void)
     call_end(&call);
 }
 
+/* Until not a byte finds room, and the peer's side takes no more of it either. Returns how many went. */
+static ssize_t fill_socket(int number, const uint8_t *bytes, size_t len)
+{
+    ssize_t filled = 0;
+
+    for (int refused = 0; refused < 100; refused++) {
+        for (size_t part = len; part > 0; part /= 2) {
+            ssize_t sent;
+
+            while ((sent = send(number, bytes, part, MSG_DONTWAIT)) > 0) {
+                filled += sent;
+                refused = 0;
+            }
+        }
+    }
+    return filled;
+}
+
 static void answer_without_room_leaves_later(void)
 {
     static uint8_t filling[65536];
     struct call call;
-    ssize_t filled = 0;
+    ssize_t filled;
 
     call_open(&call, test_tcp_pair);
     call.talk.then[TALK_DATA] = answer;
     trial_turns(call.loop, 3);
-    for (ssize_t sent = 0; sent >= 0;) {
-        sent = send(gyre_stream_number(call.talk.stream), filling, sizeof(filling), MSG_DONTWAIT);
-        filled += sent > 0 ? sent : 0;
-    }
-    wire_send_stream(call.peer, LEN, 0);
+    wire_send_stream(call.peer, LEN, 0); /* first: it acknowledges, which makes room */
+    filled = fill_socket(gyre_stream_number(call.talk.stream), filling, sizeof(filling));
     talk_until(call.loop, &call.talk, TALK_DATA, 1);
     trial_turns(call.loop, 2);
     while (filled > 0) {
@@ -355,9 +373,8 @@ static void answer_that_does_not_fit_leaves_in_parts(void)
     struct call call;
     int number;
 
-    call_prepare(&call, test_tcp_pair, &number);
+    call_prepare(&call, test_unix_pair, &number);
     assert_int_equal(setsockopt(number, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
-    assert_int_equal(setsockopt(call.peer, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
     talk_adopt(&call.talk, call.loop, number);
     talk_until(call.loop, &call.talk, TALK_OPEN, 1);
     call.talk.then[TALK_DATA] = answer;
