@@ -1,9 +1,9 @@
 /*
  * The one seam to the operating system: whatever the library asks of it, it asks through a
  * gyre__sys_ name. In libgyre these are the functions of the C library and of liburing themselves,
- * by another name. In libgyre-sim (GYRE_SIM) they go through a table that belongs to the thread: the
- * operating system's own, one that injects faults, or a simulated kernel (lib/sim). So the drivers
- * and everything above them run there as they are.
+ * by another name, or the system call itself (base/syscall.h). In libgyre-sim (GYRE_SIM) they go
+ * through a table that belongs to the thread: the operating system's own, one that injects faults,
+ * or a simulated kernel (lib/sim). So the drivers and everything above them run there as they are.
  *
  * Whoever needs another function adds it here: tests/tidy/banned.py refuses the bare names.
  */
@@ -171,6 +171,8 @@ static inline void gyre__sys_io_uring_queue_exit(struct io_uring *ring)
 
 #else
 
+#include "base/syscall.h"
+
 #define gyre__sys_socket                     socket
 #define gyre__sys_socketpair                 socketpair
 #define gyre__sys_bind                       bind
@@ -182,13 +184,6 @@ static inline void gyre__sys_io_uring_queue_exit(struct io_uring *ring)
 #define gyre__sys_getsockopt                 getsockopt
 #define gyre__sys_getsockname                getsockname
 #define gyre__sys_getpeername                getpeername
-#define gyre__sys_send                       send
-#define gyre__sys_sendto                     sendto
-#define gyre__sys_sendmsg                    sendmsg
-#define gyre__sys_sendmmsg                   sendmmsg
-#define gyre__sys_recv                       recv
-#define gyre__sys_recvmsg                    recvmsg
-#define gyre__sys_recvmmsg                   recvmmsg
 #define gyre__sys_read                       read
 #define gyre__sys_write                      write
 #define gyre__sys_preadv2                    preadv2
@@ -203,8 +198,6 @@ static inline void gyre__sys_io_uring_queue_exit(struct io_uring *ring)
 #define gyre__sys_timerfd_settime            timerfd_settime
 #define gyre__sys_epoll_create1              epoll_create1
 #define gyre__sys_epoll_ctl                  epoll_ctl
-#define gyre__sys_epoll_wait                 epoll_wait
-#define gyre__sys_epoll_pwait2               epoll_pwait2
 #define gyre__sys_clock_gettime              clock_gettime
 #define gyre__sys_lstat                      lstat
 #define gyre__sys_stat                       stat
@@ -234,7 +227,6 @@ static inline void gyre__sys_io_uring_queue_exit(struct io_uring *ring)
 #define gyre__sys_io_uring_register_ring_fd  io_uring_register_ring_fd
 #define gyre__sys_io_uring_register_eventfd  io_uring_register_eventfd
 #define gyre__sys_io_uring_register_buf_ring io_uring_register_buf_ring
-#define gyre__sys_io_uring_enter2            io_uring_enter2
 #define gyre__sys_io_uring_queue_exit        io_uring_queue_exit
 
 #endif

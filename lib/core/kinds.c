@@ -20,16 +20,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* A system call that signals interrupt is simply made again. */
-#define ATTEMPT(call)                                                   \
-    __extension__({                                                     \
-        ssize_t rc_;                                                    \
-        do {                                                            \
-            rc_ = (call);                                               \
-        } while (rc_ < 0 && errno == EINTR);                            \
-        rc_ >= 0 ? (int)rc_ : errno == EAGAIN ? GYRE__NOT_YET : -errno; \
-    })
-
 static GYRE__RARE int set_nonblocking(struct gyre_fd *fd)
 {
     int rc = gyre__sys_fcntl(fd->number, F_GETFL, 0);
@@ -67,7 +57,7 @@ static void poll_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 static int poll_attempt(struct gyre_op *op)
 {
     struct pollfd one = {.fd = op->fd->number, .events = (short)op->arg.poll.events};
-    const int rc = ATTEMPT(gyre__sys_poll(&one, 1, 0));
+    const int rc = GYRE__ATTEMPT(gyre__sys_poll(&one, 1, 0));
 
     if (rc < 0) {
         return rc;
@@ -95,7 +85,7 @@ static int accept_attempt(struct gyre_op *op)
     if (make_nonblocking(op->fd) < 0) {
         return -EACCES; /* whatever fcntl(2) said: from accept4(2) it might mean to try again */
     }
-    return ATTEMPT(gyre__sys_accept4(op->fd->number, NULL, NULL, SOCK_CLOEXEC));
+    return GYRE__ATTEMPT(gyre__sys_accept4(op->fd->number, NULL, NULL, SOCK_CLOEXEC));
 }
 
 /* ---- connect ---- */
@@ -154,8 +144,8 @@ static void recv_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 
 static int recv_attempt(struct gyre_op *op)
 {
-    return ATTEMPT(gyre__sys_recv(op->fd->number, op->arg.io.data + op->done, op->len - op->done,
-                                  MSG_DONTWAIT));
+    return GYRE__ATTEMPT(gyre__sys_recv(op->fd->number, op->arg.io.data + op->done,
+                                        op->len - op->done, MSG_DONTWAIT));
 }
 
 static void recv_lease_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
@@ -183,49 +173,18 @@ static void send_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 
 static int send_attempt(struct gyre_op *op)
 {
-    return ATTEMPT(gyre__sys_send(op->fd->number, op->arg.io.data + op->done, op->len - op->done,
-                                  MSG_DONTWAIT | MSG_NOSIGNAL));
-}
-
-static int may_send_now(const struct gyre_fd *fd)
-{
-    return !(fd->armed & GYRE__DIR_OUT) && (fd->ready & GYRE__DIR_OUT);
-}
-
-/* As if an operation had been: it counts as one. */
-static int sent_now(struct gyre_fd *fd, enum gyre_op_kind kind, int sent)
-{
-    struct gyre_loop *loop = fd->loop;
-
-    loop->stats.syscalls++;
-    loop->alone = 0;
-    if (sent == GYRE__NOT_YET || sent == 0) {
-        return GYRE__NOT_YET;
-    }
-    loop->stats.started[kind]++;
-    loop->stats.finished[kind]++;
-    if (sent > 0) {
-        fd->ready &= (uint8_t)~GYRE__READY_DOUBT;
-    }
-    return sent;
-}
-
-int gyre__fd_send_now(struct gyre_fd *fd, const void *data, size_t len)
-{
-    if (!may_send_now(fd)) {
-        return GYRE__NOT_YET;
-    }
-    return sent_now(fd, GYRE_OP_SEND,
-                    ATTEMPT(gyre__sys_send(fd->number, data, len, MSG_DONTWAIT | MSG_NOSIGNAL)));
+    return GYRE__ATTEMPT(gyre__sys_send(op->fd->number, op->arg.io.data + op->done,
+                                        op->len - op->done, MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
 int gyre__fd_sendmsg_now(struct gyre_fd *fd, const struct msghdr *msg)
 {
-    if (!may_send_now(fd)) {
+    if (!gyre__fd_may_send_now(fd)) {
         return GYRE__NOT_YET;
     }
-    return sent_now(fd, GYRE_OP_SENDMSG,
-                    ATTEMPT(gyre__sys_sendmsg(fd->number, msg, MSG_DONTWAIT | MSG_NOSIGNAL)));
+    return gyre__fd_sent_now(
+        fd, GYRE_OP_SENDMSG,
+        GYRE__ATTEMPT(gyre__sys_sendmsg(fd->number, msg, MSG_DONTWAIT | MSG_NOSIGNAL)));
 }
 
 /* ---- recvmsg, sendmsg ---- */
@@ -244,7 +203,7 @@ static void recvmsg_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 
 static int recvmsg_attempt(struct gyre_op *op)
 {
-    return ATTEMPT(
+    return GYRE__ATTEMPT(
         gyre__sys_recvmsg(op->fd->number, &gyre__msg_op(op)->msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
 }
 
@@ -259,7 +218,7 @@ static void sendmsg_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 
 static int sendmsg_attempt(struct gyre_op *op)
 {
-    return ATTEMPT(
+    return GYRE__ATTEMPT(
         gyre__sys_sendmsg(op->fd->number, &gyre__msg_op(op)->msg, MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
@@ -288,7 +247,7 @@ static int read_attempt(struct gyre_op *op)
     const off_t offset = (off_t)op->arg.io.offset; /* -1 makes it readv(2), for what has none */
     const int rc = make_nonblocking(op->fd);
 
-    return rc < 0 ? rc : ATTEMPT(gyre__sys_preadv2(op->fd->number, &one, 1, offset, 0));
+    return rc < 0 ? rc : GYRE__ATTEMPT(gyre__sys_preadv2(op->fd->number, &one, 1, offset, 0));
 }
 
 static void write_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
@@ -307,7 +266,7 @@ static int write_attempt(struct gyre_op *op)
     const off_t offset = (off_t)offset_now(op);
     const int rc = make_nonblocking(op->fd);
 
-    return rc < 0 ? rc : ATTEMPT(gyre__sys_pwritev2(op->fd->number, &one, 1, offset, 0));
+    return rc < 0 ? rc : GYRE__ATTEMPT(gyre__sys_pwritev2(op->fd->number, &one, 1, offset, 0));
 }
 
 /* ---- close ---- */

@@ -7,6 +7,7 @@
 
 #include "base/poison.h"
 
+#include <errno.h>
 #include <gyre/op.h>
 
 struct io_uring_sqe;
@@ -14,6 +15,16 @@ struct io_uring_sqe;
 /* What an attempt returns when it would have to wait. Not -EAGAIN, which connect(2) means as an
  * error. */
 #define GYRE__NOT_YET INT32_MIN
+
+/* The result of a system call, which is simply made again when a signal interrupts it. */
+#define GYRE__ATTEMPT(call)                                             \
+    __extension__({                                                     \
+        ssize_t rc_;                                                    \
+        do {                                                            \
+            rc_ = (call);                                               \
+        } while (rc_ < 0 && errno == EINTR);                            \
+        rc_ >= 0 ? (int)rc_ : errno == EAGAIN ? GYRE__NOT_YET : -errno; \
+    })
 
 /* Which way an operation moves bytes: those of one direction take turns on their descriptor. */
 enum gyre__direction {

@@ -4,11 +4,13 @@
 
 #include "base/list.h"
 #include "base/rare.h"
+#include "base/sys.h"
 #include "core/kinds.h"
 #include "core/loop.h"
 
 #include <errno.h>
 #include <gyre/op.h>
+#include <sys/socket.h>
 
 enum gyre__op_state {
     GYRE__OP_IDLE = 0, /* the caller's */
@@ -165,9 +167,41 @@ static inline int gyre__fd_sends_directly(const struct gyre_fd *fd)
     return gyre__sends_now(fd->loop) || (fd->flags & GYRE__FD_BULK);
 }
 
+static inline int gyre__fd_may_send_now(const struct gyre_fd *fd)
+{
+    return !(fd->armed & GYRE__DIR_OUT) && (fd->ready & GYRE__DIR_OUT);
+}
+
+/* What came of it; it counts as an operation. */
+static inline int gyre__fd_sent_now(struct gyre_fd *fd, enum gyre_op_kind kind, int sent)
+{
+    struct gyre_loop *loop = fd->loop;
+
+    loop->stats.syscalls++;
+    loop->alone = 0;
+    if (sent == GYRE__NOT_YET || sent == 0) {
+        return GYRE__NOT_YET;
+    }
+    loop->stats.started[kind]++;
+    loop->stats.finished[kind]++;
+    if (sent > 0) {
+        fd->ready &= (uint8_t)~GYRE__READY_DOUBT;
+    }
+    return sent;
+}
+
 /* If gyre__sends_now(): send without an operation, when none has its turn to. Returns bytes sent, an
- * error (which the kernel tells once), or GYRE__NOT_YET. */
-int gyre__fd_send_now(struct gyre_fd *fd, const void *data, size_t len);
+ * error (which the kernel tells once), or GYRE__NOT_YET. In line: see base/syscall.h. */
+static GYRE__INLINE int gyre__fd_send_now(struct gyre_fd *fd, const void *data, size_t len)
+{
+    if (!gyre__fd_may_send_now(fd)) {
+        return GYRE__NOT_YET;
+    }
+    return gyre__fd_sent_now(
+        fd, GYRE_OP_SEND,
+        GYRE__ATTEMPT(gyre__sys_send(fd->number, data, len, MSG_DONTWAIT | MSG_NOSIGNAL)));
+}
+
 int gyre__fd_sendmsg_now(struct gyre_fd *fd, const struct msghdr *msg);
 
 /* Begin to close; the close operation has begun and gets the result. */

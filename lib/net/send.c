@@ -1153,7 +1153,7 @@ static int send_silently(struct gyre_stream *stream, struct gyre__flow *flow)
 /* ---- sending at once ---- */
 
 /* Returns 1 if it is sent silently. */
-static inline int push_flow(struct gyre_stream *stream, struct gyre__flow *flow)
+static GYRE__INLINE int push_flow(struct gyre_stream *stream, struct gyre__flow *flow)
 {
     const struct gyre__chunk *first = flow->queue.first;
     int res;
@@ -1185,9 +1185,15 @@ int gyre__flow_push(struct gyre_stream *stream)
     return push_flow(stream, stream->flow);
 }
 
+void gyre__flow_push_written(struct gyre_stream *stream, int is_news)
+{
+    if (!push_flow(stream, stream->flow) && is_news && gyre__stream_sends(stream)) {
+        gyre__stream_watch_sending(stream);
+    }
+}
+
 /* The socket did not take all that was lent: @res says what it did. */
-static GYRE__RARE void keep_loan(struct gyre_stream *stream, const struct gyre_lease *lease,
-                                 int res)
+static void keep_loan(struct gyre_stream *stream, const struct gyre_lease *lease, int res)
 {
     const size_t gone = res > 0 ? (size_t)res : 0;
 
@@ -1204,8 +1210,7 @@ static GYRE__RARE void keep_loan(struct gyre_stream *stream, const struct gyre_l
     gyre__stream_watch_sending(stream);
 }
 
-/* Where it can leave silently it has to be held until that is known. Returns 0 if nothing is queued. */
-static GYRE__APART int push_lease(struct gyre_stream *stream, const struct gyre_lease *lease)
+int gyre__flow_push_lease(struct gyre_stream *stream, const struct gyre_lease *lease)
 {
     if (queue_lease(stream, lease, 0) == NULL) {
         return 0;
@@ -1217,16 +1222,8 @@ static GYRE__APART int push_lease(struct gyre_stream *stream, const struct gyre_
     return 1;
 }
 
-void gyre__flow_push_loan(struct gyre_stream *stream, const struct gyre_lease *lease)
+void gyre__flow_sent_loan(struct gyre_stream *stream, const struct gyre_lease *lease, int res)
 {
-    int res;
-
-    stream->fd.loop->net->loan = NULL;
-    if (stream->state >= GYRE__STREAM_ENDING ||
-        (stream->fd.loop->backend->send_silently != NULL && push_lease(stream, lease))) {
-        return;
-    }
-    res = gyre__fd_send_now(&stream->fd, lease->data, lease->len);
     if (res != (int)lease->len) {
         keep_loan(stream, lease, res);
     } else if (stream->flags & GYRE__STREAM_SHUT) {

@@ -346,11 +346,19 @@ static GYRE__RARE void keep_for_later(struct gyre_stream *stream, const struct g
     }
 }
 
-/* What on_data() has queued. @is_news: the queue was empty before. */
-static GYRE__APART void push_queue(struct gyre_stream *stream, int is_news)
+static GYRE__INLINE void push_loan(struct gyre_stream *stream, const struct gyre_lease *lease)
 {
-    if (!gyre__flow_push(stream) && is_news && gyre__stream_sends(stream)) {
-        gyre__stream_watch_sending(stream);
+    const struct gyre_loop *loop = stream->fd.loop;
+    int res;
+
+    loop->net->loan = NULL;
+    if (stream->state >= GYRE__STREAM_ENDING ||
+        (loop->backend->send_silently != NULL && gyre__flow_push_lease(stream, lease))) {
+        return;
+    }
+    res = gyre__fd_send_now(&stream->fd, lease->data, lease->len);
+    if (res != (int)lease->len || (stream->flags & GYRE__STREAM_SHUT)) {
+        gyre__flow_sent_loan(stream, lease, res);
     }
 }
 
@@ -366,9 +374,9 @@ static void hand_out_and_push(struct gyre_stream *stream, const struct gyre_leas
     }
     stream->flags &= (uint16_t)~GYRE__STREAM_INSIDE;
     if (stream->fd.loop->net->loan != NULL) {
-        gyre__flow_push_loan(stream, lease);
+        push_loan(stream, lease);
     } else if (stream->flow != NULL) {
-        push_queue(stream, is_news);
+        gyre__flow_push_written(stream, is_news);
     }
 }
 

@@ -139,9 +139,16 @@ void gyre__flow_flush(struct gyre__flow *flow);
  * when the loop sleeps, and no time has to be watched until then. */
 int gyre__flow_push(struct gyre_stream *stream);
 
-/* Behind an on_data() that has forwarded what it was given, and nothing else: send it from where it
- * lies; what the socket does not take is queued. */
-void gyre__flow_push_loan(struct gyre_stream *stream, const struct gyre_lease *lease);
+/* Behind an on_data() that has written. @is_news: the queue was empty before. */
+GYRE__APART void gyre__flow_push_written(struct gyre_stream *stream, int is_news);
+
+/* Behind an on_data() that has forwarded what it was given, and nothing else. Where it can leave
+ * silently it has to be held until that is known; returns 0 if it could not be queued. */
+GYRE__APART int gyre__flow_push_lease(struct gyre_stream *stream, const struct gyre_lease *lease);
+
+/* It was sent from where it lies, and @res came of it: what the socket did not take is queued. */
+GYRE__RARE void gyre__flow_sent_loan(struct gyre_stream *stream, const struct gyre_lease *lease,
+                                     int res);
 
 /* Slab constructors. */
 void gyre__flow_construct(void *memory);
