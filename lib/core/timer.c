@@ -59,10 +59,12 @@ int gyre_timer_start_at(struct gyre_timer *timer, uint64_t deadline_ns)
 
 int gyre_timer_start(struct gyre_timer *timer, uint64_t timeout_ns)
 {
+    const uintptr_t place = (uintptr_t)timer; /* NULL has no members; a prefetch takes any address */
+
     /* Reading the clock lets nothing overtake it, so a timer that is not in the cache would be
      * waited for after it. This way both take their time at once. */
-    __builtin_prefetch(&timer->alarm, 1);
-    __builtin_prefetch(&timer->fn);
+    __builtin_prefetch((const void *)(place + offsetof(struct gyre_timer, alarm)), 1);
+    __builtin_prefetch((const void *)(place + offsetof(struct gyre_timer, fn)));
     return gyre_timer_start_at(timer, gyre__time_add(gyre__clock_now(), timeout_ns));
 }
 
