@@ -59,7 +59,7 @@ int gyre_timer_start_at(struct gyre_timer *timer, uint64_t deadline_ns)
 
 int gyre_timer_start(struct gyre_timer *timer, uint64_t timeout_ns)
 {
-    const uintptr_t place = (uintptr_t)timer; /* NULL has no members; a prefetch takes any address */
+    const uintptr_t place = (uintptr_t)timer; /* NULL has no members, but may be prefetched */
 
     /* Reading the clock lets nothing overtake it, so a timer that is not in the cache would be
      * waited for after it. This way both take their time at once. */
