@@ -4,22 +4,36 @@
  * A processor predicts where a function returns to from what it remembers of the last calls. A
  * message's way through the kernel makes it forget: behind a system call each return into a function
  * that called before it is predicted wrong, and the C library's function around the call is the first
- * of them. It is two in a hundred of what a small message costs: docs/epoll.md has the figures.
+ * of them. docs/epoll.md says how much that is.
  *
  * They answer as the C library's do, with -1 and errno, and io_uring_enter2 as liburing's, with
- * -errno. But they are no cancellation points, and who puts functions of the name of the C library's
- * before them does not see these calls: sanitizers, for which the build defines GYRE_LIBC_CALLS, and
- * preloaded libraries that bring sockets of their own, for which it can (meson_options.txt).
+ * -errno. But they are no cancellation points, and whatever replaces the C library's functions does
+ * not see them: a sanitizer, or a preloaded library. Sanitizers are told from here; for others the
+ * build defines GYRE_LIBC_CALLS (meson_options.txt).
  *
- * Only with glibc, whose structures are the kernel's.
+ * Only with glibc, whose structures are the kernel's; and not with SVE, of whose registers the kernel
+ * keeps less across a call than a compiler believes of the instruction
+ * (Documentation/arch/arm64/sve.rst).
  */
 #ifndef GYRE_BASE_SYSCALL_H
 #define GYRE_BASE_SYSCALL_H
 
+#include "base/rare.h"
+
 #include <features.h>
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define GYRE__SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer)
+#define GYRE__SANITIZED 1
+#endif
+#endif
+
 #if defined(__GLIBC__) && defined(__LP64__) && !defined(GYRE_LIBC_CALLS) && \
-    (defined(__x86_64__) || defined(__aarch64__))
+    !defined(GYRE__SANITIZED) &&                                            \
+    (defined(__x86_64__) || (defined(__aarch64__) && !defined(__ARM_FEATURE_SVE)))
 
 #include <errno.h>
 #include <signal.h>
@@ -28,7 +42,7 @@
 #include <sys/syscall.h>
 
 #if defined(__x86_64__)
-static inline long gyre__syscall(long number, long a, long b, long c, long d, long e, long f)
+static GYRE__INLINE long gyre__syscall(long number, long a, long b, long c, long d, long e, long f)
 {
     register long fourth __asm__("r10") = d;
     register long fifth __asm__("r8") = e;
@@ -42,7 +56,7 @@ static inline long gyre__syscall(long number, long a, long b, long c, long d, lo
     return result;
 }
 #else
-static inline long gyre__syscall(long number, long a, long b, long c, long d, long e, long f)
+static GYRE__INLINE long gyre__syscall(long number, long a, long b, long c, long d, long e, long f)
 {
     register long x8 __asm__("x8") = number;
     register long x0 __asm__("x0") = a;
@@ -60,7 +74,7 @@ static inline long gyre__syscall(long number, long a, long b, long c, long d, lo
 }
 #endif
 
-static inline long gyre__syscall_result(long result)
+static GYRE__INLINE long gyre__syscall_result(long result)
 {
     if (__builtin_expect(result < 0, 0)) {
         errno = (int)-result;
@@ -74,45 +88,45 @@ static inline long gyre__syscall_result(long result)
     gyre__syscall(SYS_##name, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 #define GYRE__SYSCALL_ERRNO(...) gyre__syscall_result(GYRE__SYSCALL(__VA_ARGS__))
 
-static inline ssize_t gyre__sys_send(int fd, const void *data, size_t len, int flags)
+static GYRE__INLINE ssize_t gyre__sys_send(int fd, const void *data, size_t len, int flags)
 {
     return GYRE__SYSCALL_ERRNO(sendto, fd, data, len, flags, 0, 0);
 }
 
-static inline ssize_t gyre__sys_sendto(int fd, const void *data, size_t len, int flags,
-                                       const struct sockaddr *to, socklen_t to_len)
+static GYRE__INLINE ssize_t gyre__sys_sendto(int fd, const void *data, size_t len, int flags,
+                                             const struct sockaddr *to, socklen_t to_len)
 {
     return GYRE__SYSCALL_ERRNO(sendto, fd, data, len, flags, to, to_len);
 }
 
-static inline ssize_t gyre__sys_sendmsg(int fd, const struct msghdr *msg, int flags)
+static GYRE__INLINE ssize_t gyre__sys_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
     return GYRE__SYSCALL_ERRNO(sendmsg, fd, msg, flags, 0, 0, 0);
 }
 
-static inline int gyre__sys_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
+static GYRE__INLINE int gyre__sys_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 {
     return (int)GYRE__SYSCALL_ERRNO(sendmmsg, fd, msgs, count, flags, 0, 0);
 }
 
-static inline ssize_t gyre__sys_recv(int fd, void *data, size_t len, int flags)
+static GYRE__INLINE ssize_t gyre__sys_recv(int fd, void *data, size_t len, int flags)
 {
     return GYRE__SYSCALL_ERRNO(recvfrom, fd, data, len, flags, 0, 0);
 }
 
-static inline ssize_t gyre__sys_recvmsg(int fd, struct msghdr *msg, int flags)
+static GYRE__INLINE ssize_t gyre__sys_recvmsg(int fd, struct msghdr *msg, int flags)
 {
     return GYRE__SYSCALL_ERRNO(recvmsg, fd, msg, flags, 0, 0, 0);
 }
 
-static inline int gyre__sys_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags,
-                                     struct timespec *timeout)
+static GYRE__INLINE int gyre__sys_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags,
+                                           struct timespec *timeout)
 {
     return (int)GYRE__SYSCALL_ERRNO(recvmmsg, fd, msgs, count, flags, timeout, 0);
 }
 
-static inline int gyre__sys_epoll_wait(int fd, struct epoll_event *events, int count,
-                                       int timeout_ms)
+static GYRE__INLINE int gyre__sys_epoll_wait(int fd, struct epoll_event *events, int count,
+                                             int timeout_ms)
 {
 #if defined(SYS_epoll_wait)
     return (int)GYRE__SYSCALL_ERRNO(epoll_wait, fd, events, count, timeout_ms, 0, 0);
@@ -121,14 +135,16 @@ static inline int gyre__sys_epoll_wait(int fd, struct epoll_event *events, int c
 #endif
 }
 
-static inline int gyre__sys_epoll_pwait2(int fd, struct epoll_event *events, int count,
-                                         const struct timespec *timeout, const sigset_t *mask)
+static GYRE__INLINE int gyre__sys_epoll_pwait2(int fd, struct epoll_event *events, int count,
+                                               const struct timespec *timeout, const sigset_t *mask)
 {
-    return (int)GYRE__SYSCALL_ERRNO(epoll_pwait2, fd, events, count, timeout, mask, _NSIG / 8);
+    return (int)GYRE__SYSCALL_ERRNO(epoll_pwait2, fd, events, count, timeout, mask,
+                                    (_NSIG - 1) / 8);
 }
 
-static inline int gyre__sys_io_uring_enter2(unsigned fd, unsigned to_submit, unsigned wait_count,
-                                            unsigned flags, void *argument, size_t len)
+static GYRE__INLINE int gyre__sys_io_uring_enter2(unsigned fd, unsigned to_submit,
+                                                  unsigned wait_count, unsigned flags,
+                                                  void *argument, size_t len)
 {
     return (int)GYRE__SYSCALL(io_uring_enter, fd, to_submit, wait_count, flags, argument, len);
 }

@@ -173,18 +173,7 @@ static void send_prepare(const struct gyre_op *op, struct io_uring_sqe *sqe)
 
 static int send_attempt(struct gyre_op *op)
 {
-    return GYRE__ATTEMPT(gyre__sys_send(op->fd->number, op->arg.io.data + op->done,
-                                        op->len - op->done, MSG_DONTWAIT | MSG_NOSIGNAL));
-}
-
-int gyre__fd_sendmsg_now(struct gyre_fd *fd, const struct msghdr *msg)
-{
-    if (!gyre__fd_may_send_now(fd)) {
-        return GYRE__NOT_YET;
-    }
-    return gyre__fd_sent_now(
-        fd, GYRE_OP_SENDMSG,
-        GYRE__ATTEMPT(gyre__sys_sendmsg(fd->number, msg, MSG_DONTWAIT | MSG_NOSIGNAL)));
+    return gyre__op_attempt_send(op);
 }
 
 /* ---- recvmsg, sendmsg ---- */

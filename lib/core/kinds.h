@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <gyre/op.h>
+#include <sys/types.h>
 
 struct io_uring_sqe;
 

@@ -173,7 +173,7 @@ static inline int gyre__fd_may_send_now(const struct gyre_fd *fd)
 }
 
 /* What came of it; it counts as an operation. */
-static inline int gyre__fd_sent_now(struct gyre_fd *fd, enum gyre_op_kind kind, int sent)
+static GYRE__INLINE int gyre__fd_sent_now(struct gyre_fd *fd, enum gyre_op_kind kind, int sent)
 {
     struct gyre_loop *loop = fd->loop;
 
@@ -202,7 +202,22 @@ static GYRE__INLINE int gyre__fd_send_now(struct gyre_fd *fd, const void *data, 
         GYRE__ATTEMPT(gyre__sys_send(fd->number, data, len, MSG_DONTWAIT | MSG_NOSIGNAL)));
 }
 
-int gyre__fd_sendmsg_now(struct gyre_fd *fd, const struct msghdr *msg);
+static GYRE__INLINE int gyre__fd_sendmsg_now(struct gyre_fd *fd, const struct msghdr *msg)
+{
+    if (!gyre__fd_may_send_now(fd)) {
+        return GYRE__NOT_YET;
+    }
+    return gyre__fd_sent_now(
+        fd, GYRE_OP_SENDMSG,
+        GYRE__ATTEMPT(gyre__sys_sendmsg(fd->number, msg, MSG_DONTWAIT | MSG_NOSIGNAL)));
+}
+
+/* The attempt of its kind, in line. */
+static GYRE__INLINE int gyre__op_attempt_send(const struct gyre_op *op)
+{
+    return GYRE__ATTEMPT(gyre__sys_send(op->fd->number, op->arg.io.data + op->done,
+                                        op->len - op->done, MSG_DONTWAIT | MSG_NOSIGNAL));
+}
 
 /* Begin to close; the close operation has begun and gets the result. */
 void gyre__fd_close(struct gyre_fd *fd, struct gyre_op *close);

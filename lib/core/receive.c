@@ -21,8 +21,8 @@ enum {
 enum { RECEIVED_MORE = GYRE__RECEIVED_GONE + 1 };
 
 /* Returns bytes, 0 at the end, an error, or GYRE__NOT_YET. @more: not the first receive in a row. */
-static inline int recv_into(struct gyre_fd *fd, uint32_t block, int more,
-                            struct gyre_lease *out_lease)
+static GYRE__INLINE int recv_into(struct gyre_fd *fd, uint32_t block, int more,
+                                  struct gyre_lease *out_lease)
 {
     struct gyre_loop *loop = fd->loop;
     struct gyre__pool *pool = &loop->pool;
@@ -101,7 +101,7 @@ static GYRE__RARE int receive_control(struct gyre_op *op)
     return is_last ? GYRE__RECEIVED_GONE : go_on_receiving(op);
 }
 
-static inline int receive_plain(struct gyre_op *op, int more)
+static GYRE__INLINE int receive_plain(struct gyre_op *op, int more)
 {
     struct gyre__pool *pool = &op->loop->pool; /* the operation may be gone after its callback */
     const uint32_t block = gyre__pool_current(pool);
@@ -125,7 +125,7 @@ static inline int receive_plain(struct gyre_op *op, int more)
     return go_on_receiving(op);
 }
 
-static inline int receive_once(struct gyre_op *op, int more)
+static GYRE__INLINE int receive_once(struct gyre_op *op, int more)
 {
     if (gyre__op_over_quota(op)) {
         gyre__op_hold(op);

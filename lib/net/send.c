@@ -1216,7 +1216,7 @@ int gyre__flow_push_lease(struct gyre_stream *stream, const struct gyre_lease *l
         return 0;
     }
     stream->flow->queued += (uint32_t)lease->len;
-    if (!push_flow(stream, stream->flow) && gyre__stream_sends(stream)) {
+    if (!gyre__flow_push(stream) && gyre__stream_sends(stream)) {
         gyre__stream_watch_sending(stream);
     }
     return 1;
@@ -1226,7 +1226,7 @@ void gyre__flow_sent_loan(struct gyre_stream *stream, const struct gyre_lease *l
 {
     if (res != (int)lease->len) {
         keep_loan(stream, lease, res);
-    } else if (stream->flags & GYRE__STREAM_SHUT) {
+    } else {
         gyre__stream_flushed(stream);
     }
 }

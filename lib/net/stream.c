@@ -468,15 +468,13 @@ static GYRE__RARE void receive_ended(struct gyre_stream *stream, int32_t res)
     }
 }
 
-static void on_received(struct gyre_op *op, const struct gyre_result *result)
+/* The last result of its receive, or the turn that was asked for in its place. */
+static GYRE__APART void received_last(struct gyre_op *op, const struct gyre_result *result)
 {
     struct gyre_stream *stream = stream_of(op);
 
     if (result->lease != NULL) {
         received(stream, result->lease);
-    }
-    if (result->flags & GYRE_MORE) {
-        return;
     }
     if (op->kind != GYRE_OP_NOP) {
         receive_ended(stream, result->res);
@@ -484,6 +482,15 @@ static void on_received(struct gyre_op *op, const struct gyre_result *result)
         gyre__stream_opened(stream);
     } else {
         receive_ended(stream, -ECANCELED);
+    }
+}
+
+static void on_received(struct gyre_op *op, const struct gyre_result *result)
+{
+    if (!(result->flags & GYRE_MORE)) {
+        received_last(op, result);
+    } else if (result->lease != NULL) {
+        received(stream_of(op), result->lease);
     }
 }
 

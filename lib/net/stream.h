@@ -146,7 +146,7 @@ GYRE__APART void gyre__flow_push_written(struct gyre_stream *stream, int is_news
  * silently it has to be held until that is known; returns 0 if it could not be queued. */
 GYRE__APART int gyre__flow_push_lease(struct gyre_stream *stream, const struct gyre_lease *lease);
 
-/* It was sent from where it lies, and @res came of it: what the socket did not take is queued. */
+/* It was sent from where it lies, and @res came of it: not all has left, or an end waits for that. */
 GYRE__RARE void gyre__flow_sent_loan(struct gyre_stream *stream, const struct gyre_lease *lease,
                                      int res);
 

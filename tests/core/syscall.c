@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #if defined(__GLIBC__) && defined(__x86_64__) && defined(__LP64__) && !defined(GYRE_LIBC_CALLS) && \
-    defined(gyre__sys_recv)
+    !defined(GYRE__SANITIZED) && defined(gyre__sys_recv)
 #error "a message's calls are to be in place here"
 #endif
 
@@ -131,25 +131,50 @@ static int wait_interrupted(void *argument)
     return errno == EINTR ? 0 : 3;
 }
 
-static void events_and_times_of_a_wait(void)
+static int watching(int *pair, uint64_t data)
 {
-    const struct timespec moment = {.tv_nsec = 1000};
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = UINT64_C(0x123456789abcdef0)};
-    struct epoll_event events[2];
-    int number = epoll_create1(EPOLL_CLOEXEC);
-    int pair[2];
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = data};
+    const int number = epoll_create1(EPOLL_CLOEXEC);
 
     test_tcp_pair(pair);
     assert_int_equal(epoll_ctl(number, EPOLL_CTL_ADD, pair[0], &event), 0);
+    return number;
+}
+
+static void events_of_a_wait(void)
+{
+    const uint64_t data = UINT64_C(0x123456789abcdef0);
+    struct epoll_event events[2];
+    int pair[2];
+    const int number = watching(pair, data);
+
     assert_int_equal(gyre__sys_epoll_wait(number, events, 2, 0), 0);
+    assert_int_equal(gyre__sys_send(pair[1], "x", 1, 0), 1);
+    assert_int_equal(gyre__sys_epoll_wait(number, events, 2, -1), 1);
+    assert_true(events[0].data.u64 == data);
+    assert_int_equal(gyre__sys_epoll_wait(number, events, 0, 0), -1);
+    assert_int_equal(errno, EINVAL);
+    close_pair(pair);
+    close(number);
+}
+
+static void time_and_signals_of_a_wait(void)
+{
+    const struct timespec moment = {.tv_nsec = 1000};
+    struct epoll_event events[2];
+    int pair[2];
+    int number = watching(pair, 0);
+    const int rc = epoll_pwait2(number, events, 2, &moment, NULL);
+
+    if (rc < 0 && (errno == ENOSYS || errno == EPERM)) {
+        close_pair(pair);
+        close(number);
+        test_skip("no epoll_pwait2 here");
+    }
     assert_int_equal(gyre__sys_epoll_pwait2(number, events, 2, &moment, NULL), 0);
     test_child_passes(wait_interrupted, &number);
     assert_int_equal(gyre__sys_send(pair[1], "x", 1, 0), 1);
-    assert_int_equal(gyre__sys_epoll_wait(number, events, 2, -1), 1);
-    assert_true(events[0].data.u64 == event.data.u64);
     assert_int_equal(gyre__sys_epoll_pwait2(number, events, 2, NULL, NULL), 1);
-    assert_int_equal(gyre__sys_epoll_wait(number, events, 0, 0), -1);
-    assert_int_equal(errno, EINVAL);
     close_pair(pair);
     close(number);
 }
@@ -164,8 +189,8 @@ static void entering_tells_the_error(void)
 
 static const struct test_case cases[] = {
     TEST_CASE(bytes_and_errors_of_a_stream), TEST_CASE(addresses_and_truncation_of_messages),
-    TEST_CASE(several_messages_at_once),     TEST_CASE(events_and_times_of_a_wait),
-    TEST_CASE(entering_tells_the_error),
+    TEST_CASE(several_messages_at_once),     TEST_CASE(events_of_a_wait),
+    TEST_CASE(time_and_signals_of_a_wait),   TEST_CASE(entering_tells_the_error),
 };
 
 int main(void)

@@ -185,7 +185,8 @@ static inline void await_edge(struct gyre_op *op)
 /* Try once. Returns 1 with the final result, 0 to try again at once, GYRE__NOT_YET to wait. */
 static int try_once(struct gyre_op *op, int32_t *out_result)
 {
-    const int rc = gyre__kind_of(op)->attempt(op);
+    const int rc =
+        op->kind == GYRE_OP_SEND ? gyre__op_attempt_send(op) : gyre__kind_of(op)->attempt(op);
     size_t left;
 
     op->loop->stats.syscalls++;
