@@ -17,6 +17,7 @@
  *
  *     enter: tail forward -> change entries -> the call -> change places -> tail back
  */
+#include "backend/uring/driver.h"
 #include "faults/faults.h"
 
 #include <errno.h>
@@ -30,11 +31,7 @@ enum {
     NOP_INJECT = 1u << 0, /* IORING_NOP_INJECT_RESULT, which liburing 2.3 does not know */
     HOLDS_MAX = 3,        /* calls in a row that hold something back */
     NUMBERS_MAX = 32,     /* descriptors whose requests are places of their own */
-    CANCEL_TAG = 1,       /* the library's: in the name of a cancel */
 };
-
-/* The library's too. */
-#define NAME_SILENT (UINT64_C(1) << 30)
 
 struct ring {
     struct io_uring *uring; /* NULL: free */
@@ -342,7 +339,7 @@ static struct io_uring_cqe *cqe_at(const struct ring *ring, uint32_t index)
 
 static int may_change_places(const struct io_uring_cqe *a, const struct io_uring_cqe *b)
 {
-    return ((a->user_data ^ b->user_data) & ~(uint64_t)CANCEL_TAG) != 0 &&
+    return ((a->user_data ^ b->user_data) & ~GYRE__CANCEL_TAG) != 0 &&
            !(a->flags & b->flags & IORING_CQE_F_BUFFER);
 }
 
@@ -365,7 +362,7 @@ static void mix(struct ring *ring, uint32_t count)
 static int tells_of_silence(const struct ring *ring, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        if (cqe_at(ring, ring->seen + i)->user_data == NAME_SILENT) {
+        if (cqe_at(ring, ring->seen + i)->user_data == GYRE__NAME_SILENT) {
             return 1;
         }
     }
