@@ -20,7 +20,12 @@
 
 #include "base/rare.h"
 
+#include <errno.h>
 #include <features.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define GYRE__SANITIZED 1
@@ -34,12 +39,6 @@
 #if defined(__GLIBC__) && defined(__LP64__) && !defined(GYRE_LIBC_CALLS) && \
     !defined(GYRE__SANITIZED) &&                                            \
     (defined(__x86_64__) || (defined(__aarch64__) && !defined(__ARM_FEATURE_SVE)))
-
-#include <errno.h>
-#include <signal.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
 
 #if defined(__x86_64__)
 static GYRE__INLINE long gyre__syscall(long number, long a, long b, long c, long d, long e, long f)

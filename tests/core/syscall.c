@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <liburing.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <string.h>
