@@ -93,7 +93,7 @@ struct contender {
     const char *arguments[6]; /* NULL-terminated */
     const char *expect;       /* a word of the server's announcement, or NULL */
     unsigned levels;          /* 0: all */
-    bool slow;                /* takes part where the suite says so, in few rounds */
+    uint32_t rounds;          /* at most; 0: as many as its cells have */
 };
 
 struct cell {
@@ -151,7 +151,7 @@ struct suite {
     /** takes_part() - whether a contender belongs into a cell; NULL: always. */
     bool (*takes_part)(const struct cell *cell, const struct contender *contender);
 
-    /** rounds() - in how many rounds a cell is measured at most; NULL: in all. */
+    /** rounds() - in how many rounds a cell is measured at most, its contenders in no more; NULL: all. */
     uint32_t (*rounds)(const struct cell *cell);
 
     /** estimate_ms() - what a measurement takes, all in all; NULL: little more than the window. */
@@ -162,9 +162,6 @@ struct suite {
     void (*sample)(const struct bench_options *options, const struct settings *settings,
                    struct sample *sample);
 };
-
-/* A slow contender needs no more rounds: its distance is not a matter of per cents. */
-#define SLOW_ROUNDS_MAX 3u
 
 enum outcome {
     OUTCOME_OK,
@@ -220,6 +217,14 @@ struct settings suite_settings(const struct bench_options *options, const struct
 
 /** suite_reference() - the contender that ratios are formed to. */
 const char *suite_reference(const struct bench_options *options, const struct suite *suite);
+
+/** suite_takes_part() - whether a contender is measured in a cell at a level. */
+bool suite_takes_part(const struct suite *suite, enum level level, const struct cell *cell,
+                      const struct contender *contender);
+
+/** suite_fits_reference() - whether it is in all cells of a level, and in all of their rounds. */
+bool suite_fits_reference(const struct suite *suite, enum level level,
+                          const struct contender *contender);
 
 /** suite_contender() - the contender of that name, which there must be. */
 const struct contender *suite_contender(const struct suite *suite, const char *name);

@@ -98,15 +98,14 @@ static void add_suite(struct bench_options *options, const char *name, struct ar
     }
 }
 
-/* One that is in some cells only, for few rounds, is nothing to compare with. */
 static bool is_reference(const struct bench_options *options, const char *name)
 {
     for (size_t s = 0; s < options->suite_count; s++) {
         for (size_t i = 0; i < options->suites[s]->contender_count; i++) {
             const struct contender *contender = &options->suites[s]->contenders[i];
 
-            if (strcmp(contender->name, name) == 0 && !contender->slow &&
-                (contender->levels == 0 || (contender->levels & 1u << options->level) != 0)) {
+            if (strcmp(contender->name, name) == 0 &&
+                suite_fits_reference(options->suites[s], options->level, contender)) {
                 return true;
             }
         }

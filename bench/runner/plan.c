@@ -27,21 +27,11 @@ static bool is_wanted(const struct bench_options *options, const struct suite *s
     return options->filter_count == 0;
 }
 
-static bool belongs(const struct bench_options *options, const struct suite *suite,
-                    const struct cell *cell, const struct contender *contender)
-{
-    const unsigned level = 1u << options->level;
-
-    return (cell->levels & level) != 0 &&
-           (contender->levels == 0 || (contender->levels & level) != 0) &&
-           (suite->takes_part == NULL || suite->takes_part(cell, contender));
-}
-
 static bool cell_is_wanted(const struct bench_options *options, const struct suite *suite,
                            const struct cell *cell)
 {
     for (size_t i = 0; i < suite->contender_count; i++) {
-        if (belongs(options, suite, cell, &suite->contenders[i]) &&
+        if (suite_takes_part(suite, options->level, cell, &suite->contenders[i]) &&
             is_wanted(options, suite, cell, &suite->contenders[i])) {
             return true;
         }
@@ -49,13 +39,20 @@ static bool cell_is_wanted(const struct bench_options *options, const struct sui
     return false;
 }
 
+/* As many as the cell has, or the contender, whichever has fewer. */
+static bool has_round(const struct suite *suite, const struct cell *cell,
+                      const struct contender *contender, uint32_t round)
+{
+    return (suite->rounds == NULL || round < suite->rounds(cell)) &&
+           (contender->rounds == 0 || round < contender->rounds);
+}
+
 /* What others are compared with is never filtered out of a cell. */
 static bool takes_part(const struct bench_options *options, const struct suite *suite,
                        const struct cell *cell, const struct contender *contender, uint32_t round)
 {
-    if (!belongs(options, suite, cell, contender) ||
-        (contender->slow && round >= SLOW_ROUNDS_MAX) ||
-        (suite->rounds != NULL && round >= suite->rounds(cell))) {
+    if (!suite_takes_part(suite, options->level, cell, contender) ||
+        !has_round(suite, cell, contender, round)) {
         return false;
     }
     return strcmp(contender->name, suite_reference(options, suite)) == 0 ||

@@ -38,11 +38,36 @@ struct settings suite_settings(const struct bench_options *options, const struct
     return settings;
 }
 
+bool suite_takes_part(const struct suite *suite, enum level level, const struct cell *cell,
+                      const struct contender *contender)
+{
+    const unsigned bit = 1u << level;
+
+    return (cell->levels & bit) != 0 &&
+           (contender->levels == 0 || (contender->levels & bit) != 0) &&
+           (suite->takes_part == NULL || suite->takes_part(cell, contender));
+}
+
+/* The suite's own is where anybody is. */
+bool suite_fits_reference(const struct suite *suite, enum level level,
+                          const struct contender *contender)
+{
+    const struct contender *own = suite_contender(suite, suite->reference);
+
+    for (size_t i = 0; i < suite->cell_count; i++) {
+        if (suite_takes_part(suite, level, &suite->cells[i], own) &&
+            !suite_takes_part(suite, level, &suite->cells[i], contender)) {
+            return false;
+        }
+    }
+    return contender->rounds == 0;
+}
+
 const char *suite_reference(const struct bench_options *options, const struct suite *suite)
 {
     for (size_t i = 0; options->reference != NULL && i < suite->contender_count; i++) {
         if (strcmp(suite->contenders[i].name, options->reference) == 0 &&
-            !suite->contenders[i].slow) {
+            suite_fits_reference(suite, options->level, &suite->contenders[i])) {
             return options->reference;
         }
     }
@@ -77,7 +102,10 @@ static void list_one(const struct suite *suite)
 
     printf("\nsuite %s: %s\n  contenders:", suite->name, suite->title);
     for (size_t i = 0; i < suite->contender_count; i++) {
-        printf(" %s%s", suite->contenders[i].name, suite->contenders[i].slow ? "*" : "");
+        const struct contender *contender = &suite->contenders[i];
+
+        printf(" %s%s", contender->name,
+               suite_fits_reference(suite, LEVEL_FULL, contender) ? "" : "*");
     }
     printf("\n  ratios to: %s", suite->reference);
     for (int level = 0; level < LEVEL_COUNT; level++) {
@@ -98,5 +126,5 @@ void suite_list(const char *name)
             list_one(suites[i]);
         }
     }
-    printf("\n* takes part in some cells only, in at most %u rounds\n", SLOW_ROUNDS_MAX);
+    printf("\n* not in every cell of --full, or in fewer rounds\n");
 }

@@ -5,7 +5,7 @@
 #include "suites.h"
 
 static const struct contender contenders[] = {
-    {.name = "echo-threads", .program = "echo-threads", .slow = true},
+    {.name = "echo-threads", .program = "echo-threads", .rounds = BENCH_ROUNDS_LEAST},
     SUITES_OWN_SERVERS,
     SUITES_LIBUV("try"),
     SUITES_OTHER_LIBRARIES,

@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 
 static const struct contender contenders[] = {
-    {.name = "echo-threads", .program = "echo-threads", .slow = true},
+    {.name = "echo-threads", .program = "echo-threads", .rounds = BENCH_ROUNDS_LEAST},
     SUITES_OWN_SERVERS,
     SUITES_LIBUV("try"),
     SUITES_OTHER_LIBRARIES,
@@ -54,7 +54,7 @@ static bool takes_part(const struct cell *cell, const struct contender *contende
         return strcmp(name, "echo-epoll") == 0 || strcmp(name, "echo-uring") == 0 ||
                strncmp(name, "gyre-", 5) == 0;
     }
-    return !contender->slow || cell->parameters[0] <= THREADS_MAX;
+    return strcmp(name, "echo-threads") != 0 || cell->parameters[0] <= THREADS_MAX;
 }
 
 static uint32_t rounds(const struct cell *cell)
