@@ -151,6 +151,9 @@ struct suite {
     /** takes_part() - whether a contender belongs into a cell; NULL: always. */
     bool (*takes_part)(const struct cell *cell, const struct contender *contender);
 
+    /** in_turns() - whether a cell's contenders run in turns with the reference; NULL: in none. */
+    bool (*in_turns)(const struct cell *cell);
+
     /** rounds() - in how many rounds a cell is measured at most, its contenders in no more; NULL: all. */
     uint32_t (*rounds)(const struct cell *cell);
 
@@ -177,7 +180,7 @@ struct sample {
     const struct cell *cell;
     const struct contender *contender;
     uint32_t round;
-    bool repeat; /* the reference a second time: its ratio to itself is the resolution */
+    bool repeat; /* the reference a second time, where it was not beside itself */
     bool done;
     uint32_t took_ms; /* all of it, from before the server's start to after its end */
     enum outcome outcome;
@@ -228,6 +231,12 @@ bool suite_fits_reference(const struct suite *suite, enum level level,
 
 /** suite_contender() - the contender of that name, which there must be. */
 const struct contender *suite_contender(const struct suite *suite, const char *name);
+
+/** suite_in_turns() - whether a cell is measured in turns with the reference. */
+bool suite_in_turns(const struct suite *suite, const struct cell *cell);
+
+/** suite_every_cell() - in_turns() of suites where all are. */
+bool suite_every_cell(const struct cell *cell);
 
 /** suite_parameter() - a cell's parameter by its name. */
 uint32_t suite_parameter(const struct suite *suite, const struct cell *cell, const char *name);

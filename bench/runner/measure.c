@@ -443,6 +443,7 @@ const json_t *server_under_load(const struct bench_options *options,
     struct server server;
     json_t *load = NULL;
 
+    assert((plan->slice_ms > 0) == suite_in_turns(sample->suite, sample->cell));
     if (plan->server(&command, options, sample) < 0 ||
         server_start(&server, options, sample, &command, sample->contender->expect) < 0) {
         return NULL;

@@ -4,8 +4,9 @@
  * Rounds are the outer loop, cells the next, contenders the inner one: the members of a pair run
  * within seconds of each other, the rounds of one cell are spread over the whole run, and an
  * interrupted run has a little of everything. Every other round goes through the contenders
- * backwards, so that a drift of the machine favours nobody. The reference runs twice in each cell
- * and round: at its own place and at the end.
+ * backwards, so that a drift of the machine favours nobody. The ratio of the reference to itself is
+ * the resolution: in turns it runs beside itself, at its own place, and elsewhere a second time, at
+ * the end.
  */
 #include "bench.h"
 
@@ -75,11 +76,11 @@ static int add(struct sample_list *list, const struct sample *sample)
     return 0;
 }
 
-/* One round of one cell; place contender_count is the reference's second. */
+/* One round of one cell; place contender_count, if there is one, is the reference's second. */
 static int plan_cell(const struct bench_options *options, const struct suite *suite,
                      const struct cell *cell, uint32_t round, struct sample_list *list)
 {
-    const size_t places = suite->contender_count + 1;
+    const size_t places = suite->contender_count + !suite_in_turns(suite, cell);
     const struct contender *reference = suite_contender(suite, suite_reference(options, suite));
 
     for (size_t i = 0; i < places; i++) {

@@ -85,6 +85,17 @@ const struct contender *suite_contender(const struct suite *suite, const char *n
     return &suite->contenders[i];
 }
 
+bool suite_in_turns(const struct suite *suite, const struct cell *cell)
+{
+    return suite->in_turns != NULL && suite->in_turns(cell);
+}
+
+bool suite_every_cell(const struct cell *cell)
+{
+    (void)cell;
+    return true;
+}
+
 uint32_t suite_parameter(const struct suite *suite, const struct cell *cell, const char *name)
 {
     for (size_t i = 0; i < BENCH_PARAMETERS_MAX && suite->parameters[i] != NULL; i++) {

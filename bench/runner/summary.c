@@ -123,31 +123,28 @@ struct cell_context {
     struct spread resolution; /* count is 0 when it was not measured */
 };
 
-/* It has a ratio to what ran beside it, or to nothing. */
-static bool was_in_turns(const struct sample *sample, const char *reference_name)
+/* Each has a ratio to what ran beside it, or to nothing. */
+static bool was_in_turns(const struct selection *selection)
 {
-    return json_object_get(sample->detail, "ratios") != NULL &&
-           (sample->repeat || strcmp(sample->contender->name, reference_name) != 0);
+    for (size_t i = 0; i < selection->count; i++) {
+        if (json_object_get(selection->items[i]->detail, "ratios") != NULL) {
+            return true;
+        }
+    }
+    return false;
 }
 
-/* Pairs of the same round, unless a measurement is a pair by itself. */
-static struct spread ratio_spread(const struct cell_context *context,
-                                  const struct selection *selection)
+/* Pairs of the same round. */
+static struct spread round_ratio_spread(const struct cell_context *context,
+                                        const struct selection *selection)
 {
     const struct selection *reference = &context->reference;
     const char *name = context->suite->figures[0].name;
     double values[BENCH_ROUNDS_MAX];
     double references[BENCH_ROUNDS_MAX];
-    char own[SAMPLE_RATIO_MAX];
     size_t count = 0;
 
-    sample_ratio_name(own, context->reference_name);
     for (size_t i = 0; i < selection->count; i++) {
-        if (was_in_turns(selection->items[i], context->reference_name)) {
-            references[count] = 1.0;
-            count += field(selection->items[i], own, &values[count]) && values[count] > 0.0;
-            continue;
-        }
         for (size_t j = 0; j < reference->count; j++) {
             if (selection->items[i]->round == reference->items[j]->round &&
                 field(selection->items[i], name, &values[count]) &&
@@ -157,6 +154,19 @@ static struct spread ratio_spread(const struct cell_context *context,
         }
     }
     return stats_paired_ratio(values, references, count);
+}
+
+/* In turns a measurement is a pair by itself. */
+static struct spread ratio_spread(const struct cell_context *context,
+                                  const struct selection *selection)
+{
+    char own[SAMPLE_RATIO_MAX];
+
+    if (!was_in_turns(selection)) {
+        return round_ratio_spread(context, selection);
+    }
+    sample_ratio_name(own, context->reference_name);
+    return field_spread(selection, own);
 }
 
 static json_t *spread_json(const struct spread *s)
@@ -196,7 +206,9 @@ static void add_ratio(json_t *row, const struct cell_context *context, const cha
                       const struct selection *selection)
 {
     const bool is_reference = strcmp(name, context->reference_name) == 0;
-    const struct spread ratio = ratio_spread(context, selection);
+    /* What it was beside itself is the resolution; in its row it is 1 of itself. */
+    const struct spread ratio =
+        is_reference ? round_ratio_spread(context, selection) : ratio_spread(context, selection);
     const char *verdict = stats_verdict_name(stats_verdict(&ratio, &context->resolution));
 
     if (is_reference) {
@@ -233,7 +245,8 @@ static void find_reference(const struct sample_list *samples, const struct cell 
     if (first_bad(&context->reference) != NULL || first_bad(&again) != NULL) {
         context->reference.count = 0;
     }
-    context->resolution = ratio_spread(context, &again);
+    context->resolution =
+        ratio_spread(context, was_in_turns(&context->reference) ? &context->reference : &again);
 }
 
 static json_t *cell_json(const struct sample_list *samples, const struct cell *cell,

@@ -112,10 +112,7 @@ static const struct contender *reference_of(const struct bench_options *options,
     return suite_contender(suite, suite_reference(options, suite));
 }
 
-/*
- * The ratio counts if the reference did well to its end. The reference itself, measured for the first
- * time, is 1 of itself.
- */
+/* The ratio counts if the reference did well to its end. */
 static void note_ratio(struct sample *sample, const struct sample *reference, const double *ratios,
                        uint32_t count, uint32_t wanted)
 {
@@ -128,7 +125,7 @@ static void note_ratio(struct sample *sample, const struct sample *reference, co
     }
     sample_detail(sample, "ratios", list);
     sample_ratio_name(name, reference->contender->name);
-    if (good && (sample->repeat || sample->contender != reference->contender)) {
+    if (good) {
         sample_figure(sample, name, stats_median(ratios, count));
     }
 }

@@ -186,6 +186,11 @@ static uint32_t slice_ms(const struct cell *cell)
     return cell->parameters[1] >= MANY ? 0 : MEASURE_SLICE_MS + (uint32_t)flight_ms(cell);
 }
 
+static bool in_turns(const struct cell *cell)
+{
+    return slice_ms(cell) > 0;
+}
+
 /* The window is as long as some turns take. */
 static struct settings in_slices(const struct settings *settings, uint32_t slice)
 {
@@ -253,6 +258,7 @@ const struct suite suite_echo = {
     .settings = {{5, 30, 100}, {7, 50, 200}, {5, 30, 76}},
     .saturating = true,
     .takes_part = takes_part,
+    .in_turns = in_turns,
     .rounds = rounds,
     .estimate_ms = estimate_ms,
     .sample = measure,

@@ -119,6 +119,7 @@ const struct suite suite_stream = {
         "it drops.",
     .settings = {{5, 100, 300}, {7, 100, 400}, {5, 40, 100}},
     .saturating = true,
+    .in_turns = suite_every_cell,
     .estimate_ms = estimate_ms,
     .sample = measure,
 };

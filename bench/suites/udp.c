@@ -108,6 +108,7 @@ const struct suite suite_udp = {
         "hundred lost gives no number.",
     .settings = {{5, 100, 300}, {7, 100, 400}, {5, 40, 100}},
     .saturating = true,
+    .in_turns = suite_every_cell,
     .estimate_ms = estimate_ms,
     .sample = measure,
 };
