@@ -24,6 +24,8 @@ OURS = ("gyre-uring", "gyre-epoll")
 ECHO = ("echo-uring",) + OURS + ("libuv-try", "libuv-write", "libevent", "libev", "asio-epoll",
                                  "asio-uring")
 LIBRARIES = ECHO[3:]
+BY_HAND = ((OURS[0], "echo-uring"), (OURS[1], "echo-epoll"))
+TURNS = {BY_HAND[0]: "uring"}  # the suite that has the two in turns with each other
 SHOWN = ("64x1", "64x8", "64x64", "64x512", "64x4096", "4Kx64", "16Kx64", "64Kx64", "64x64x16",
          "4Kx64x16")
 
@@ -42,6 +44,9 @@ class Results:
 
     def cell(self, suite, name):
         return next(cell for cell in self.cells(suite) if cell["cell"] == name)
+
+    def has_cell(self, suite, name):
+        return suite in self.suites and any(cell["cell"] == name for cell in self.cells(suite))
 
     def row(self, suite, name, contender):
         """None if it has no result."""
@@ -139,18 +144,21 @@ def means(results):
 
 
 def pairs(results, ours, other):
-    """(quotient, cell) of each cell that both have."""
-    for cell in results.cells("echo"):
-        mine, theirs = (results.ratio("echo", cell["cell"], one) for one in (ours, other))
+    """(quotient, suite, cell) of each cell of echo that both have: from where they were in turns with
+    each other, or else both with the reference of echo."""
+    for name in [cell["cell"] for cell in results.cells("echo")]:
+        turns = TURNS.get((ours, other))
+        suite = turns if results.has_cell(turns, name) else "echo"
+        mine, theirs = (results.ratio(suite, name, one) for one in (ours, other))
         if mine is not None and theirs is not None:
-            yield mine / theirs, cell
+            yield mine / theirs, suite, results.cell(suite, name)
 
 
 def libraries(results):
     def entry(ours, other):
         found = list(pairs(results, ours, other))
-        return "%.3f, %d" % (mean([quotient for quotient, _ in found]),
-                             sum(quotient > 1 for quotient, _ in found))
+        return "%.3f, %d" % (mean([quotient for quotient, _, _ in found]),
+                             sum(quotient > 1 for quotient, _, _ in found))
     yield from table(("",) + LIBRARIES,
                      (("gyre on io_uring" if ours == OURS[0] else "gyre on epoll",)
                       + tuple(entry(ours, other) for other in LIBRARIES) for ours in OURS))
@@ -158,33 +166,30 @@ def libraries(results):
 
 def by_hand(results):
     """To the hand-written server of the same kind."""
-    kinds = ((OURS[0], "echo-uring"), (OURS[1], "echo-epoll"))
-
     def entry(kind, belongs):
-        found = [(quotient, cell["resolution"] or 0) for quotient, cell in pairs(results, *kind)
+        found = [(quotient, cell["resolution"]) for quotient, _, cell in pairs(results, *kind)
                  if belongs(cell["parameters"])]
-        return "-" if not found else "%.3f, %d, %d" % (
+        known = [resolution for _, resolution in found if resolution is not None]
+        return ("-" if not found else "%.3f, %d, %d" % (
             mean([quotient for quotient, _ in found]),
             sum(quotient > 1.03 for quotient, _ in found),
-            sum(quotient > 1.03 + resolution for quotient, resolution in found))
+            sum(quotient > 1.03 + (resolution or 0) for quotient, resolution in found)),
+                "%.1f %%" % (100 * statistics.median(known)) if known else "-")
 
     def row(title, belongs):
         cells = [cell for cell in results.cells("echo") if belongs(cell["parameters"])]
-        known = [cell["resolution"] for cell in cells if cell["resolution"] is not None]
-        return (title, str(len(cells)),
-                "%.1f %%" % (100 * statistics.median(known)) if known else "-") + tuple(
-                    entry(kind, belongs) for kind in kinds)
+        return (title, str(len(cells))) + sum((entry(kind, belongs) for kind in BY_HAND), ())
 
     counts_of = sorted({cell["parameters"]["connections"] for cell in results.cells("echo")})
     yield from table(
-        ("connections", "cells", "median resolution", "gyre on io_uring", "gyre on epoll"),
+        ("connections", "cells", "gyre on io_uring", "resolution", "gyre on epoll", "resolution"),
         [row("{:,}".format(count), lambda cell, count=count: cell["connections"] == count)
          for count in counts_of] + [row("all", lambda cell: True)])
 
 
-def is_apart(results, cell, less, more):
+def is_apart(results, suite, cell, less, more):
     """Outside the resolution, and with intervals that do not overlap; by five rounds or more."""
-    low, high = (results.spread("echo", cell["cell"], one) for one in (less, more))
+    low, high = (results.spread(suite, cell["cell"], one) for one in (less, more))
     return (cell["resolution"] is not None and min(low["count"], high["count"]) >= 5
             and high["median"] / low["median"] > 1 + cell["resolution"]
             and high["low"] > low["high"])
@@ -193,19 +198,18 @@ def is_apart(results, cell, less, more):
 def verdicts(results):
     """Cell by cell; which pairs are behind is named."""
     def row(ours, others):
-        found = [(quotient, cell, other) for other in others
-                 for quotient, cell in pairs(results, ours, other)]
-        behind = [(quotient, cell["cell"], other) for quotient, cell, other in found
-                  if is_apart(results, cell, other, ours)]
-        ahead = sum(is_apart(results, cell, ours, other) for _, cell, other in found)
+        found = [(quotient, suite, cell, other) for other in others
+                 for quotient, suite, cell in pairs(results, ours, other)]
+        behind = [(quotient, cell["cell"], other) for quotient, suite, cell, other in found
+                  if is_apart(results, suite, cell, other, ours)]
+        ahead = sum(is_apart(results, suite, cell, ours, other) for _, suite, cell, other in found)
         return (ours, others[0] if len(others) == 1 else "libraries", str(ahead),
                 str(len(found) - ahead - len(behind)), str(len(behind)),
                 ", ".join("%s%s (%.2f)" % (name, "" if len(others) == 1 else " " + other, quotient)
                           for quotient, name, other in behind) or "-")
     yield from table(
         ("", "against", "ahead", "level", "behind", "which are behind"),
-        (row(OURS[0], LIBRARIES), row(OURS[1], LIBRARIES), row(OURS[0], ("echo-uring",)),
-         row(OURS[1], ("echo-epoll",))))
+        [row(ours, LIBRARIES) for ours in OURS] + [row(ours, (other,)) for ours, other in BY_HAND])
 
 
 def counts(results):

@@ -30,14 +30,27 @@ double estimate_flight_ms(uint32_t size, uint32_t connections, uint32_t depth)
     return (send_us + message_us * (double)depth) * (double)connections / 1e3;
 }
 
+/* Of estimate_flight_ms(), as measured. */
+#define FLIGHT_SHARE 0.75
+
 uint32_t estimate_echo_ms(const struct settings *settings, uint32_t size, uint32_t connections,
                           uint32_t depth)
 {
     /* Opened, greeted and closed; what is in flight comes back at the end of warm-up and window. */
-    const double opened_ms = 0.09 * (double)connections;
-    const double around_ms = opened_ms + 2.0 * estimate_flight_ms(size, connections, depth);
+    const double opened_ms = 0.075 * (double)connections;
+    const double flight_ms = FLIGHT_SHARE * estimate_flight_ms(size, connections, depth);
 
-    return settings->warmup_ms + settings->duration_ms + ESTIMATE_AROUND_MS + (uint32_t)around_ms;
+    return settings->warmup_ms + settings->duration_ms + ESTIMATE_AROUND_MS +
+           (uint32_t)(opened_ms + 2.0 * flight_ms);
+}
+
+/* What stands around is not quite doubled. */
+uint32_t estimate_turns_ms(const struct settings *settings, uint32_t alone_ms, double flight_ms,
+                           uint32_t slice_ms)
+{
+    const double slices = 2.0 * settings->duration_ms / slice_ms;
+
+    return 2 * alone_ms - ESTIMATE_AROUND_MS + (uint32_t)(FLIGHT_SHARE * flight_ms * slices);
 }
 
 /* What the rounds from..to take. */

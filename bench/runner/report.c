@@ -197,6 +197,9 @@ static void put_charts(struct report *r, const json_t *suite)
     const json_t *charts = json_object_get(suite, "charts");
     char why[256] = "";
 
+    if (json_array_size(charts) == 0) {
+        return;
+    }
     put(r, "<div class=\"charts\">\n");
     for (size_t i = 0; i < json_array_size(charts); i++) {
         const json_t *chart = json_array_get(charts, i);

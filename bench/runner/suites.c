@@ -7,8 +7,9 @@
 #include <string.h>
 
 static const struct suite *const suites[] = {
-    &suite_echo,   &suite_timers, &suite_post, &suite_churn, &suite_udp,    &suite_latency,
-    &suite_stream, &suite_proxy,  &suite_idle, &suite_http,  &suite_counts, NULL,
+    &suite_echo, &suite_uring,   &suite_timers, &suite_post,  &suite_churn,
+    &suite_udp,  &suite_latency, &suite_stream, &suite_proxy, &suite_idle,
+    &suite_http, &suite_counts,  NULL,
 };
 
 const struct suite *suite_at(size_t index)
@@ -122,7 +123,8 @@ static void list_one(const struct suite *suite)
     for (int level = 0; level < LEVEL_COUNT; level++) {
         printf("\n  %s cells:", names[level]);
         for (size_t i = 0; i < suite->cell_count; i++) {
-            if ((suite->cells[i].levels & (1u << level)) != 0) {
+            if (suite_takes_part(suite, (enum level)level, &suite->cells[i],
+                                 suite_contender(suite, suite->reference))) {
                 printf(" %s", suite->cells[i].name);
             }
         }

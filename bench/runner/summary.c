@@ -50,14 +50,14 @@ struct selection {
 };
 
 static void select_samples(const struct sample_list *samples, const struct cell *cell,
-                           const char *name, bool repeat, struct selection *out)
+                           const struct contender *contender, bool repeat, struct selection *out)
 {
     out->count = 0;
     for (size_t i = 0; i < samples->count; i++) {
         const struct sample *sample = &samples->items[i];
 
-        if (sample->cell == cell && sample->repeat == repeat &&
-            strcmp(sample->contender->name, name) == 0 && out->count < BENCH_ROUNDS_MAX) {
+        if (sample->cell == cell && sample->contender == contender && sample->repeat == repeat &&
+            out->count < BENCH_ROUNDS_MAX) {
             out->items[out->count++] = sample;
         }
     }
@@ -118,8 +118,8 @@ void sample_ratio_name(char name[SAMPLE_RATIO_MAX], const char *reference)
 /* What all rows of a cell are compared with. */
 struct cell_context {
     const struct suite *suite;
-    const char *reference_name;
-    struct selection reference;
+    const struct contender *reference;
+    struct selection references;
     struct spread resolution; /* count is 0 when it was not measured */
 };
 
@@ -138,7 +138,7 @@ static bool was_in_turns(const struct selection *selection)
 static struct spread round_ratio_spread(const struct cell_context *context,
                                         const struct selection *selection)
 {
-    const struct selection *reference = &context->reference;
+    const struct selection *reference = &context->references;
     const char *name = context->suite->figures[0].name;
     double values[BENCH_ROUNDS_MAX];
     double references[BENCH_ROUNDS_MAX];
@@ -165,7 +165,7 @@ static struct spread ratio_spread(const struct cell_context *context,
     if (!was_in_turns(selection)) {
         return round_ratio_spread(context, selection);
     }
-    sample_ratio_name(own, context->reference_name);
+    sample_ratio_name(own, context->reference->name);
     return field_spread(selection, own);
 }
 
@@ -202,10 +202,10 @@ static void add_marks(json_t *row, const struct suite *suite, const struct selec
     json_object_set_new(row, "disturbed", json_boolean(delay.median > DELAY_MAX));
 }
 
-static void add_ratio(json_t *row, const struct cell_context *context, const char *name,
-                      const struct selection *selection)
+static void add_ratio(json_t *row, const struct cell_context *context,
+                      const struct contender *contender, const struct selection *selection)
 {
-    const bool is_reference = strcmp(name, context->reference_name) == 0;
+    const bool is_reference = contender == context->reference;
     /* What it was beside itself is the resolution; in its row it is 1 of itself. */
     const struct spread ratio =
         is_reference ? round_ratio_spread(context, selection) : ratio_spread(context, selection);
@@ -230,7 +230,7 @@ static json_t *row_json(const struct cell_context *context, const struct contend
         return row;
     }
     json_object_set_new(row, "figures", figures_json(context->suite, selection));
-    add_ratio(row, context, contender->name, selection);
+    add_ratio(row, context, contender, selection);
     add_marks(row, context->suite, selection);
     return row;
 }
@@ -240,13 +240,13 @@ static void find_reference(const struct sample_list *samples, const struct cell 
 {
     struct selection again;
 
-    select_samples(samples, cell, context->reference_name, false, &context->reference);
-    select_samples(samples, cell, context->reference_name, true, &again);
-    if (first_bad(&context->reference) != NULL || first_bad(&again) != NULL) {
-        context->reference.count = 0;
+    select_samples(samples, cell, context->reference, false, &context->references);
+    select_samples(samples, cell, context->reference, true, &again);
+    if (first_bad(&context->references) != NULL || first_bad(&again) != NULL) {
+        context->references.count = 0;
     }
     context->resolution =
-        ratio_spread(context, was_in_turns(&context->reference) ? &context->reference : &again);
+        ratio_spread(context, was_in_turns(&context->references) ? &context->references : &again);
 }
 
 static json_t *cell_json(const struct sample_list *samples, const struct cell *cell,
@@ -260,7 +260,7 @@ static json_t *cell_json(const struct sample_list *samples, const struct cell *c
     for (size_t i = 0; i < suite->contender_count; i++) {
         struct selection selection;
 
-        select_samples(samples, cell, suite->contenders[i].name, false, &selection);
+        select_samples(samples, cell, &suite->contenders[i], false, &selection);
         if (selection.count > 0) {
             json_array_append_new(rows, row_json(context, &suite->contenders[i], &selection));
         }
@@ -284,7 +284,7 @@ static json_t *cells_json(const struct bench_options *options, const struct samp
 {
     struct cell_context context = {
         .suite = suite,
-        .reference_name = suite_reference(options, suite),
+        .reference = suite_contender(suite, suite_reference(options, suite)),
     };
     json_t *cells = json_array();
 

@@ -64,11 +64,16 @@ static void measure(const struct bench_options *options, const struct settings *
     take_figures(options, sample, server_under_load(options, settings, sample, &load_plan));
 }
 
+/* A slice ends when the last of those that are open is closed. */
 static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
                             const struct contender *contender)
 {
+    const double closed_ms = 0.13 * cell->parameters[1];
+    const uint32_t alone_ms =
+        estimate_echo_ms(settings, cell->parameters[0], cell->parameters[1], 1);
+
     (void)contender;
-    return 2 * estimate_echo_ms(settings, cell->parameters[0], cell->parameters[1], 1);
+    return estimate_turns_ms(settings, alone_ms, closed_ms, MEASURE_SLICE_MS);
 }
 
 const struct suite suite_churn = {

@@ -28,16 +28,26 @@ static const struct cell cells[] = {
 };
 
 /*
- * Messages of the short run, for each connection, and by how many more the long one has. One
- * connection takes two switches between processes for a message, so it gets fewer.
+ * Messages of the short run, for each connection, and by how many more the long one has: their
+ * difference may be off by a call or two, which is one in ten thousand. One connection takes two
+ * switches between processes for a message, so it gets fewer.
  */
 #define SHORT_MESSAGES      20u
-#define MORE_MESSAGES       20000u
+#define SHORT_MESSAGES_MANY 5u
+#define MANY                1000u
+#define MORE_MESSAGES       10000u
 #define MORE_MESSAGES_ALONE 2000u
 
-static uint32_t more_messages(const struct sample *sample)
+static uint32_t short_messages(const struct cell *cell)
 {
-    return sample_parameter(sample, "connections") == 1 ? MORE_MESSAGES_ALONE : MORE_MESSAGES;
+    const uint32_t connections = cell->parameters[1];
+
+    return connections * (connections < MANY ? SHORT_MESSAGES : SHORT_MESSAGES_MANY);
+}
+
+static uint32_t more_messages(const struct cell *cell)
+{
+    return cell->parameters[1] == 1 ? MORE_MESSAGES_ALONE : MORE_MESSAGES;
 }
 
 static const struct figure figures[] = {
@@ -140,7 +150,7 @@ static void difference(struct sample *sample, const char *figure, const char *te
     double many = 0.0;
 
     if (find_number(texts[0], object, name, &few) && find_number(texts[1], object, name, &many)) {
-        sample_figure(sample, figure, (many - few) / more_messages(sample));
+        sample_figure(sample, figure, (many - few) / more_messages(sample->cell));
     }
 }
 
@@ -160,7 +170,7 @@ static void count(const struct bench_options *options, struct sample *sample, en
     static char few_text[16384];
     static char many_text[16384];
     const char *texts[2] = {few_text, many_text};
-    const uint32_t few = SHORT_MESSAGES * sample_parameter(sample, "connections");
+    const uint32_t few = short_messages(sample->cell);
     double few_instructions = 0.0;
     double many_instructions = 0.0;
 
@@ -168,7 +178,7 @@ static void count(const struct bench_options *options, struct sample *sample, en
     many_text[0] = '\0';
     run(options, sample, tool, few, few_text, sizeof(few_text));
     if (sample->outcome == OUTCOME_OK) {
-        run(options, sample, tool, few + more_messages(sample), many_text, sizeof(many_text));
+        run(options, sample, tool, few + more_messages(sample->cell), many_text, sizeof(many_text));
     }
     if (sample->outcome != OUTCOME_OK) {
         return;
@@ -182,7 +192,7 @@ static void count(const struct bench_options *options, struct sample *sample, en
     } else if (instructions(few_text, &few_instructions) &&
                instructions(many_text, &many_instructions)) {
         sample_figure(sample, "instructions_per_message",
-                      (many_instructions - few_instructions) / more_messages(sample));
+                      (many_instructions - few_instructions) / more_messages(sample->cell));
     }
 }
 
@@ -209,14 +219,16 @@ static void measure(const struct bench_options *options, const struct settings *
     json_decref(second.detail);
 }
 
-/* Two runs under the tracer and two under callgrind, most of it callgrind's start. */
+/* Two runs under the tracer and two under callgrind, which takes long to start. */
 static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
                             const struct contender *contender)
 {
+    const double message_ms = 0.1 + cell->parameters[0] / 270e3;
+    const uint32_t messages = 2 * short_messages(cell) + more_messages(cell);
+
     (void)contender;
     (void)settings;
-    (void)cell;
-    return 4500;
+    return 1600 + (uint32_t)(message_ms * messages);
 }
 
 const struct suite suite_counts = {

@@ -1,7 +1,13 @@
 /*
- * The echo suite: the I/O models, and the libraries built on them, against each other, over message
- * size, connections and messages in flight. Which of io_uring and epoll is ahead changes sides along
- * at least two of the three, so there is no cell that stands for the others.
+ * The suites echo and uring, in the same cells.
+ *
+ * echo: the I/O models, and the libraries built on them, against each other, over message size,
+ * connections and messages in flight. Which of io_uring and epoll is ahead changes sides along at
+ * least two of the three, so there is no cell that stands for the others.
+ *
+ * uring: gyre on io_uring against the hand-written server. In echo each of them is in turns with the
+ * one on epoll, and the quotient of two such ratios is less sure than either: too coarse to tell a
+ * few per cent. So here they are in turns with each other, in the cells where that is possible.
  *
  * Left out are the cells with more than 256 MiB in flight: 16 KiB x 16,384 x 16 and the like measure
  * the memory of the machine.
@@ -225,18 +231,13 @@ static uint32_t rounds(const struct cell *cell)
 static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
                             const struct contender *contender)
 {
-    const uint32_t *parameters = cell->parameters;
     const uint32_t slice = slice_ms(cell);
     const struct settings chosen = in_slices(settings, slice);
     const uint32_t alone_ms =
-        estimate_echo_ms(&chosen, parameters[0], parameters[1], parameters[2]);
+        estimate_echo_ms(&chosen, cell->parameters[0], cell->parameters[1], cell->parameters[2]);
 
     (void)contender;
-    if (slice == 0) {
-        return alone_ms;
-    }
-    return 2 * alone_ms - ESTIMATE_AROUND_MS +
-           (uint32_t)(2.0 * flight_ms(cell) * chosen.duration_ms / slice);
+    return slice == 0 ? alone_ms : estimate_turns_ms(&chosen, alone_ms, flight_ms(cell), slice);
 }
 
 const struct suite suite_echo = {
@@ -258,6 +259,36 @@ const struct suite suite_echo = {
     .settings = {{5, 30, 100}, {7, 50, 200}, {5, 30, 76}},
     .saturating = true,
     .takes_part = takes_part,
+    .in_turns = in_turns,
+    .rounds = rounds,
+    .estimate_ms = estimate_ms,
+    .sample = measure,
+};
+
+static const struct contender on_uring[] = {SUITES_ON_URING};
+
+static bool is_on_uring_in_turns(const struct cell *cell, const struct contender *contender)
+{
+    (void)contender;
+    return in_turns(cell);
+}
+
+const struct suite suite_uring = {
+    .name = "uring",
+    .title = "gyre on io_uring in turns with the hand-written server",
+    .operation = "message",
+    .parameters = {"size", "connections", "depth"},
+    .contenders = on_uring,
+    .contender_count = SUITES_COUNT(on_uring),
+    .cells = cells,
+    .cell_count = SUITES_COUNT(cells),
+    .figures = figures,
+    .figure_count = SUITES_COUNT(figures),
+    .reference = "echo-uring",
+    .notes = "The cells of echo but those of 16,384 connections, which are not measured in turns.",
+    .settings = {{5, 30, 100}, {7, 50, 200}, {5, 30, 76}},
+    .saturating = true,
+    .takes_part = is_on_uring_in_turns,
     .in_turns = in_turns,
     .rounds = rounds,
     .estimate_ms = estimate_ms,

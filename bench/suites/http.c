@@ -221,7 +221,7 @@ static uint32_t estimate_ms(const struct settings *settings, const struct cell *
 {
     (void)contender;
     (void)cell;
-    return (settings->duration_ms + 999) / 1000 * 1000 + 3 * ESTIMATE_AROUND_MS;
+    return (settings->duration_ms + 999) / 1000 * 1000 + ESTIMATE_AROUND_MS;
 }
 
 const struct suite suite_http = {

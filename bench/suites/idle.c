@@ -85,7 +85,7 @@ static uint32_t estimate_ms(const struct settings *settings, const struct cell *
     if (!limit_allows(connections)) {
         return 0;
     }
-    return 2 * settings->duration_ms + ESTIMATE_AROUND_MS + connections / 1000 * 120;
+    return 2 * settings->duration_ms + ESTIMATE_AROUND_MS + connections / 1000 * 80;
 }
 
 static void measure(const struct bench_options *options, const struct settings *settings,

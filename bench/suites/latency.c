@@ -239,7 +239,7 @@ const struct suite suite_latency = {
         "rate: messages a second on one connection. Both 0: ping-pong, service time of a closed "
         "loop. The load spins, but alike: there it sleeps with the servers that sleep. -busy: the "
         "loop looks for work for a millisecond before it sleeps.",
-    .settings = {{5, 100, 400}, {7, 100, 600}, {4, 60, 500}},
+    .settings = {{5, 100, 400}, {7, 100, 600}, {3, 60, 500}},
     .takes_part = takes_part,
     .in_turns = in_turns,
     .estimate_ms = estimate_ms,

@@ -94,9 +94,12 @@ static void measure(const struct bench_options *options, const struct settings *
 static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
                             const struct contender *contender)
 {
+    const uint32_t size = cell->parameters[0] + cell->parameters[1];
+    const uint32_t alone_ms = estimate_echo_ms(settings, size, cell->parameters[2], 1);
+
     (void)contender;
-    return 2 * estimate_echo_ms(settings, cell->parameters[0] + cell->parameters[1],
-                                cell->parameters[2], 1);
+    return estimate_turns_ms(settings, alone_ms, estimate_flight_ms(size, cell->parameters[2], 1),
+                             MEASURE_SLICE_MS);
 }
 
 const struct suite suite_stream = {

@@ -7,6 +7,7 @@
 #include "../runner/bench.h"
 
 extern const struct suite suite_echo;
+extern const struct suite suite_uring;
 extern const struct suite suite_timers;
 extern const struct suite suite_post;
 extern const struct suite suite_churn;
@@ -22,13 +23,15 @@ extern const struct suite suite_counts;
  * The echo servers, as several suites compare them: entries of a table of contenders, in three parts,
  * because some suites have others in between.
  */
+#define SUITES_ON_URING                                                                      \
+    {.name = "echo-uring", .program = "echo-uring"},                                         \
+    {                                                                                        \
+        .name = "gyre-uring", .program = "echo-server", .arguments = {"--backend", "uring"}, \
+        .expect = "uring"                                                                    \
+    }
+
 #define SUITES_OWN_SERVERS                                                                   \
-    {.name = "echo-epoll", .program = "echo-epoll"},                                         \
-        {.name = "echo-uring", .program = "echo-uring"},                                     \
-        {.name = "gyre-uring",                                                               \
-         .program = "echo-server",                                                           \
-         .arguments = {"--backend", "uring"},                                                \
-         .expect = "uring"},                                                                 \
+    {.name = "echo-epoll", .program = "echo-epoll"}, SUITES_ON_URING,                        \
     {                                                                                        \
         .name = "gyre-epoll", .program = "echo-server", .arguments = {"--backend", "epoll"}, \
         .expect = "epoll"                                                                    \

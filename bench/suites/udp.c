@@ -83,9 +83,12 @@ static void measure(const struct bench_options *options, const struct settings *
 static uint32_t estimate_ms(const struct settings *settings, const struct cell *cell,
                             const struct contender *contender)
 {
+    const uint32_t *p = cell->parameters;
+    const uint32_t alone_ms = estimate_echo_ms(settings, p[0], p[1], p[2]);
+
     (void)contender;
-    return 2 * estimate_echo_ms(settings, cell->parameters[0], cell->parameters[1],
-                                cell->parameters[2]);
+    return estimate_turns_ms(settings, alone_ms, estimate_flight_ms(p[0], p[1], p[2]),
+                             MEASURE_SLICE_MS);
 }
 
 const struct suite suite_udp = {

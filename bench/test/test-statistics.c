@@ -408,6 +408,19 @@ static void estimate_shares_give_everybody_the_first_rounds(void **state)
     assert_int_equal(estimate_share_ms(estimates + 1, 1, 70), 70);
 }
 
+/* Twice what one takes, but for one start, and the end of each slice of both: 2 x 60 / 12 of them. */
+static void estimate_of_turns_has_both_and_the_ends_of_slices(void **state)
+{
+    static const struct settings settings = {.warmup_ms = 30, .duration_ms = 60};
+    const uint32_t alone_ms = estimate_echo_ms(&settings, 64, 1, 1);
+
+    (void)state;
+    assert_int_equal(alone_ms, 90 + ESTIMATE_AROUND_MS);
+    assert_int_equal(estimate_turns_ms(&settings, alone_ms, 0.0, 12), 180 + ESTIMATE_AROUND_MS);
+    assert_int_equal(estimate_turns_ms(&settings, alone_ms, 4.0, 12),
+                     180 + ESTIMATE_AROUND_MS + 30);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -427,6 +440,7 @@ int main(void)
         cmocka_unit_test(number_refuses_what_is_not_one),
         cmocka_unit_test(estimate_counts_what_is_not_done),
         cmocka_unit_test(estimate_shares_give_everybody_the_first_rounds),
+        cmocka_unit_test(estimate_of_turns_has_both_and_the_ends_of_slices),
         cmocka_unit_test(interval_leaves_out_what_a_coin_seldom_gives),
         cmocka_unit_test(verdict_needs_more_than_the_resolution),
         cmocka_unit_test(cpu_time_counts_ended_threads),
