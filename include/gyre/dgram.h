@@ -162,6 +162,7 @@ struct gyre_dgram {
     uint8_t room;
     uint8_t troubled;
     uint8_t flooded;
+    uint8_t streak;
     uint8_t busy;
     uint8_t answering;
     uint8_t silent;

@@ -137,8 +137,8 @@ static void dgram_on_work(struct gyre_op *op, const struct gyre_result *result)
     }
 }
 
-/* A socket that was flooded is registered anew, so it must not end when once that needs memory that the
- * kernel has not: it stays busy, and tries again. Where the first registration fails it ends. */
+/* A socket that has received is polled, or registered, anew, so it must not end when once that needs
+ * memory that the kernel has not: it stays busy, and tries again. Where the first time fails it ends. */
 static int dgram_lacks_memory(const struct gyre_dgram *dgram, int32_t error)
 {
     return dgram->stats.received > 0 && (error == -ENOMEM || error == -ENOSPC);

@@ -1,7 +1,8 @@
 /*
  * Receiving. The poll tells that there is something; then the socket is read in batches, until it
  * is empty or has had its share of the turn. A batch that is not full says that it is empty: an
- * error that cut it short brings an event of its own, because its arrival woke the poll too.
+ * error that cut it short brings an event of its own, from the poll that was there when it arrived,
+ * or from the next, which finds it.
  */
 #include "net/dgram.h"
 
@@ -14,6 +15,7 @@
 
 enum {
     BATCHES_PER_TURN = 4,
+    STREAK_FROM = 8, /* events in a row that brought something */
     /* Datagrams of an event, on average. */
     FLOOD_FROM = 12 * GYRE__DGRAM_AVERAGE_UNIT,
     FLOOD_UNTIL = 4 * GYRE__DGRAM_AVERAGE_UNIT,
@@ -308,17 +310,26 @@ static int dgram_receive_batch(struct gyre_dgram *dgram)
 
 /* ---- wait, or not ---- */
 
+/* To arm a poll costs no call of its own on io_uring. */
+static int dgram_polls_once(const struct gyre_dgram *dgram)
+{
+    return dgram->flooded ||
+           (dgram->streak == STREAK_FROM && !gyre__dgram_loop(dgram)->backend->tries_at_once);
+}
+
 /*
  * While a poll is armed, or the socket stands in the epoll set, each datagram that arrives or leaves
  * calls it, to tell what is known already: 70 ns each on Linux 6.18, and several times that while
- * the sender is on another processor, because both take the same locks. Where a turn receives few, that is less
- * than to arm it anew. A socket that is flooded is taken off and is busy: it is read in each
- * turn, behind the others, and only when it is found empty is it put back, where the kernel first
- * looks whether something is there.
+ * the sender is on another processor, because both take the same locks. So on io_uring a poll is for
+ * one event, and armed anew with the call that waits for the next: what it told of has been read by
+ * then, and often more has come. To take a socket out of an epoll set and put it back are two calls,
+ * more than is saved where an event brings few. A socket that is flooded is taken off by either
+ * driver and is busy: it is read in each turn, behind the others, and only when it is found empty is
+ * it put back, where the kernel first looks whether something is there.
  *
  * An event, or a look at what waits behind a single datagram, has brought @count. One that brought
- * nothing leads back, or what makes the poll end at once each time, and is nothing that can be
- * received, would keep the loop busy.
+ * nothing leads back to the poll that stays, for some time: whatever makes a poll end at once each
+ * time, and cannot be received now, would keep the loop busy. It tells nothing of how many come.
  */
 static void dgram_note_batch(struct gyre_dgram *dgram, uint64_t count)
 {
@@ -328,23 +339,28 @@ static void dgram_note_batch(struct gyre_dgram *dgram, uint64_t count)
     const uint64_t burst = looked ? 2 * count + 1 : count;
     const uint64_t some = burst < GYRE__DGRAM_BATCH ? burst : GYRE__DGRAM_BATCH;
 
-    if (count == 0 && dgram->busy == GYRE__DGRAM_BUSY_FED) {
-        return; /* that tells nothing of how many come with the next event */
+    if (burst == 0) {
+        if (dgram->busy != GYRE__DGRAM_BUSY_FED) { /* else there was no event */
+            dgram->streak = 0;
+            dgram->flooded = 0;
+        }
+        return;
     }
+    dgram->streak += dgram->streak < STREAK_FROM;
     dgram->batch = (uint16_t)(dgram->batch - dgram->batch / 8 + some * unit / 8);
     if (dgram->batch >= LONE_BELOW) {
         dgram->calm = 0;
     } else if (dgram->calm < GYRE__DGRAM_CALM) {
         dgram->calm++;
     }
-    if (count == 0 || dgram->batch < FLOOD_UNTIL) {
+    if (dgram->batch < FLOOD_UNTIL) {
         dgram->flooded = 0;
-    } else if (!dgram->flooded && dgram->batch >= FLOOD_FROM) {
+    } else if (dgram->batch >= FLOOD_FROM) {
         dgram->flooded = 1;
-        gyre_op_cancel(&dgram->in); /* the multishot; see its callback */
     }
-    if (gyre__dgram_lone_may_start(dgram)) {
-        gyre_op_cancel(&dgram->in); /* likewise */
+    if ((dgram->in.flags & GYRE_MULTISHOT) &&
+        (dgram_polls_once(dgram) || gyre__dgram_lone_may_start(dgram))) {
+        gyre_op_cancel(&dgram->in); /* see its callback */
     }
 }
 
@@ -357,7 +373,8 @@ int gyre__dgram_wait(struct gyre_dgram *dgram)
         dgram->calm = 0;
     }
     gyre__dgram_lone_fini(dgram);
-    return gyre_op_poll(&dgram->in, &dgram->fd, POLLIN, dgram->flooded ? 0 : GYRE_MULTISHOT);
+    return gyre_op_poll(&dgram->in, &dgram->fd, POLLIN,
+                        dgram_polls_once(dgram) ? 0 : GYRE_MULTISHOT);
 }
 
 /* It counts as an operation, so that the loop runs and the poll's place is kept. */
@@ -379,9 +396,7 @@ void gyre__dgram_rest(struct gyre_dgram *dgram)
 
 void gyre__dgram_poll_ended(struct gyre_dgram *dgram, int32_t result)
 {
-    const int waits = !dgram->flooded && (result >= 0 || result == -ECANCELED);
-
-    if (waits && gyre__dgram_wait(dgram) == 0) {
+    if (result == -ECANCELED && !dgram->flooded && gyre__dgram_wait(dgram) == 0) {
         return;
     }
     gyre__dgram_get_busy(dgram);

@@ -491,6 +491,38 @@ static void socket_whose_flood_ebbs_without_memory_for_a_poll_stays_busy(void)
     poll_again_without_memory(63 + 100); /* the flood, and then one by one */
 }
 
+/* It was polled anew though nothing had been received yet, which a socket must have been to live without
+ * memory for that. */
+static void paused_socket_is_not_polled_anew(void)
+{
+    static const struct gyre_dgram_handler handler = {.on_datagram = on_flood,
+                                                      .on_error = on_flood_error};
+    struct gyre_loop *loop = test_loop();
+    const int client = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct gyre_addr there;
+    struct gyre_dgram dgram;
+
+    only_on_uring();
+    assert_int_equal(gyre_addr_parse("127.0.0.1:0", &there), 0);
+    assert_int_equal(
+        gyre_dgram_open(&dgram, loop,
+                        &(struct gyre_dgram_options){.handler = &handler, .local = &there}),
+        0);
+    assert_int_equal(gyre_dgram_local(&dgram, &there), 0);
+    trial_turns(loop, 2);
+    assert_int_equal(gyre_dgram_pause(&dgram), 0);
+    faults_strike(FAULTS_REQUEST_poll, ENOMEM, 1);
+    assert_int_equal(sendto(client, "x", 1, 0, &there.any, there.len), 1);
+    assert_true(trial_idle_turns(loop, 20 * GYRE_MSEC) < 10);
+    assert_int_equal(gyre_dgram_resume(&dgram), 0);
+    test_turns_until_count(loop, &flooded, 1);
+    assert_int_equal(flood_errors, 0);
+    close(client);
+    gyre_dgram_close(&dgram);
+    assert_int_equal(gyre_loop_run(loop, GYRE_RUN_DEFAULT), 0);
+    test_loop_end(loop);
+}
+
 static int refuse_to_wait(enum faults_call call, uint64_t place)
 {
     (void)place;
@@ -899,6 +931,7 @@ int main(void)
         TEST_CASE(queued_error_whose_read_is_interrupted_tells_its_address),
         TEST_CASE(queued_error_that_cannot_be_read_is_told_and_read_again),
         TEST_CASE(flooded_socket_without_memory_for_a_poll_stays_busy),
+        TEST_CASE(paused_socket_is_not_polled_anew),
         TEST_CASE(socket_whose_flood_ebbs_without_memory_for_a_poll_stays_busy),
         TEST_CASE(full_socket_without_memory_to_wait_for_room_gives_up),
         TEST_CASE(socket_that_cannot_be_asked_for_its_family_is_refused),

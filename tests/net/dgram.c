@@ -419,6 +419,40 @@ static void twelve_datagrams_an_event_make_a_socket_busy(void)
     test_loop_end(loop);
 }
 
+/* A poll that stays would be called for each datagram; see dgram_receive.c. It is there at first, and
+ * after an event that brought nothing, as on a paused socket. */
+static void few_datagrams_an_event_are_polled_for_anew_on_io_uring(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const int client = plain_open("127.0.0.1", NULL);
+    const uint64_t bursts = 50;
+    struct mate server;
+    uint32_t sent = 0;
+
+    open_v4(&server, loop);
+    server.then = mate_in_order;
+    const struct gyre_addr there = mate_addr(&server);
+    for (int round = 0; round < 2; round++) {
+        const uint64_t before = trial_stats(loop).sqes;
+
+        for (uint64_t i = 0; i < bursts; i++, sent += 3) {
+            plain_send_numbers(client, &there, sent, 3, 4);
+            mate_until(&server, (int)sent + 3);
+        }
+        const uint64_t sqes = trial_stats(loop).sqes - before;
+
+        assert_true(test_variant_uring() ? sqes > bursts / 2 : sqes == 0);
+        assert_int_equal(gyre_dgram_pause(&server.dgram), 0);
+        plain_send_numbers(client, &there, sent++, 1, 4);
+        assert_true(trial_idle_turns(loop, 20 * GYRE_MSEC) < 10);
+        assert_int_equal(gyre_dgram_resume(&server.dgram), 0);
+        mate_until(&server, (int)sent);
+    }
+    mate_close(&server);
+    close(client);
+    test_loop_end(loop);
+}
+
 /* How a socket waits may depend on how much comes: many at a time, then one by one, and again. */
 static void receive_in_floods_and_singly_loses_nothing_and_never_spins(void)
 {
@@ -786,6 +820,38 @@ static void error_queue_that_nobody_reads_does_not_spin(void)
     assert_true(mate.errors > 0);
     assert_int_equal(mate.error, -ECONNREFUSED);
     mate_close(&mate);
+    close(client);
+    test_loop_end(loop);
+}
+
+/* Each poll ends at once. What brings nothing says nothing of how many come: they do not come singly, so
+ * none is asked for alone, which the kernel would try again and again. */
+static void bursts_beside_an_error_that_nobody_reads_cost_few_turns(void)
+{
+    struct gyre_loop *loop = test_loop();
+    const struct gyre_addr nowhere = nobody();
+    const struct gyre_addr any = addr_v4("127.0.0.1", 0);
+    const int client = plain_open("127.0.0.1", NULL);
+    const uint32_t bursts = 60;
+    const int on = 1;
+    struct mate server;
+
+    mate_open(&server, loop, (struct gyre_dgram_options){.local = &any});
+    server.then = mate_in_order;
+    const struct gyre_addr there = mate_addr(&server);
+    assert_int_equal(
+        setsockopt(gyre_dgram_number(&server.dgram), SOL_IP, IP_RECVERR, &on, sizeof(on)), 0);
+    assert_int_equal(gyre_dgram_send(&server.dgram, &nowhere, "lost", 4), 0);
+    assert_true(trial_idle_turns(loop, 20 * GYRE_MSEC) < 20);
+    const uint64_t before = trial_stats(loop).turns;
+    for (uint32_t i = 0; i < bursts; i++) {
+        plain_send_numbers(client, &there, 3 * i, 3, 10);
+        mate_until(&server, (int)(3 * i + 3));
+        assert_true(trial_idle_turns(loop, GYRE_MSEC / 10) < 20);
+        assert_null(server.dgram.lone);
+    }
+    assert_true(trial_stats(loop).turns - before < 10 * (uint64_t)bursts);
+    mate_close(&server);
     close(client);
     test_loop_end(loop);
 }
@@ -1184,6 +1250,7 @@ int main(void)
         TEST_CASE(busy_socket_makes_few_system_calls),
         TEST_CASE(twelve_datagrams_an_event_make_a_socket_busy),
         TEST_CASE(receive_in_floods_and_singly_loses_nothing_and_never_spins),
+        TEST_CASE(few_datagrams_an_event_are_polled_for_anew_on_io_uring),
         TEST_CASE(flooded_socket_keeps_to_its_share_of_a_turn),
         TEST_CASE(flooded_socket_is_told_of_errors_while_paused),
         TEST_CASE(reply_that_has_left_wakes_nobody),
@@ -1193,6 +1260,7 @@ int main(void)
         TEST_CASE(refused_earlier_does_not_lose_the_next_datagram),
         TEST_CASE(refused_unconnected_is_not_told_and_nothing_spins),
         TEST_CASE(error_queue_that_nobody_reads_does_not_spin),
+        TEST_CASE(bursts_beside_an_error_that_nobody_reads_cost_few_turns),
         TEST_CASE(refused_with_detail_when_connected_is_told_each_time),
         TEST_CASE(refused_with_detail_tells_which_address),
         TEST_CASE(refused_while_paused_waits_and_nothing_spins),
