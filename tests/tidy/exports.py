@@ -1,9 +1,11 @@
 """Each shared library exports exactly the functions that the public headers declare.
 
-The export map must agree: it names nothing that no header declares, and hides the rest.
+The export map must agree: it names nothing that no header declares, and hides the rest. And the
+library imports none of the functions whose system calls it makes in place.
 """
 
 import pathlib
+import platform
 import re
 import shutil
 import subprocess
@@ -21,6 +23,26 @@ def declared(root):
             if kind == "function" and not re.match(r"(?:static|inline)\b", text):
                 found[name] = (path, line)
     return found
+
+
+# lib/base/syscall.h has them.
+IN_PLACE = ("send", "sendto", "sendmsg", "sendmmsg", "recv", "recvmsg", "recvmmsg", "epoll_wait",
+            "epoll_pwait2", "io_uring_enter2")
+
+
+def has_calls_in_place(build):
+    """Not with sanitizers or the option; and of the machines that have them, the usual one."""
+    options = {option["name"]: option["value"]
+               for option in common.load(build / "meson-info" / "intro-buildoptions.json")}
+    return (not options.get("libc_calls") and options.get("b_sanitize", "none") == "none"
+            and platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc")
+
+
+def imported(library):
+    """The dynamic symbols that the library expects of others."""
+    result = subprocess.run(["nm", "-D", "--undefined-only", str(library)], capture_output=True,
+                            text=True, check=True)
+    return {line.split()[-1].split("@")[0] for line in result.stdout.splitlines()}
 
 
 def exported(library):
@@ -79,6 +101,9 @@ def check(opts):
     public = declared(opts.root)
     yield from compare(library, {name: place for name, place in public.items()
                                  if place[0].stem != "sim"})
+    if has_calls_in_place(pathlib.Path(opts.build)):
+        for name in sorted(imported(library).intersection(IN_PLACE)):
+            yield library.name, 0, "%s() is imported; make the call in place, or say why not" % name
     simulator = None if opts.library else shared_library(pathlib.Path(opts.build), "gyre-sim")
     if simulator is not None:
         yield from compare(simulator, public)

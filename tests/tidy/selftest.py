@@ -203,6 +203,8 @@ CASES = [
      "declared but not exported"),
     ("exports", "library", EXPORTED + "int gyre__leaked = 1;\n",
      "exported but in no public header"),
+    ("exports", "library", "int recv(int, void *, unsigned long, int);\n"
+     + EXPORTED.replace("thing != 0", "recv(1, thing, 2, 3)"), "recv() is imported"),
     ("exports", "lib/gyre.map", "GYRE_0 {\nglobal:\n    gyre_thing_make;\n};\n", "does not hide"),
     ("exports", "lib/gyre.map", "GYRE_0 {\nglobal:\n    gyre_gone;\nlocal:\n    *;\n};\n",
      "gyre_gone is declared in no"),
