@@ -147,11 +147,12 @@ def pairs(results, ours, other):
     """(quotient, suite, cell) of each cell of echo that both have: from where they were in turns with
     each other, or else both with the reference of echo."""
     for name in [cell["cell"] for cell in results.cells("echo")]:
-        turns = TURNS.get((ours, other))
-        suite = turns if results.has_cell(turns, name) else "echo"
-        mine, theirs = (results.ratio(suite, name, one) for one in (ours, other))
-        if mine is not None and theirs is not None:
-            yield mine / theirs, suite, results.cell(suite, name)
+        for suite in (TURNS.get((ours, other)), "echo"):
+            mine, theirs = (results.ratio(suite, name, one) if results.has_cell(suite, name) else None
+                            for one in (ours, other))
+            if mine is not None and theirs is not None:
+                yield mine / theirs, suite, results.cell(suite, name)
+                break
 
 
 def libraries(results):
