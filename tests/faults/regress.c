@@ -442,23 +442,29 @@ static void flood(int client, const struct gyre_addr *there, struct gyre_loop *l
     test_turns_until_count(loop, &flooded, before + 64);
 }
 
+/* On 127.0.0.1; its address is @out_there. */
+static void open_for_flood(struct gyre_dgram *dgram, struct gyre_loop *loop,
+                           struct gyre_addr *out_there)
+{
+    static const struct gyre_dgram_handler handler = {.on_datagram = on_flood,
+                                                      .on_error = on_flood_error};
+    const struct gyre_dgram_options options = {.handler = &handler, .local = out_there};
+
+    assert_int_equal(gyre_addr_parse("127.0.0.1:0", out_there), 0);
+    assert_int_equal(gyre_dgram_open(dgram, loop, &options), 0);
+    assert_int_equal(gyre_dgram_local(dgram, out_there), 0);
+}
+
 /* A flooded socket is taken off the poll, and back when it is found empty, or when less has come for a
  * while. It was closed when there was no memory for that. */
 static void poll_again_without_memory(int one_by_one)
 {
-    static const struct gyre_dgram_handler handler = {.on_datagram = on_flood,
-                                                      .on_error = on_flood_error};
     struct gyre_loop *loop = test_loop();
     const int client = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     struct gyre_addr there;
     struct gyre_dgram dgram;
 
-    assert_int_equal(gyre_addr_parse("127.0.0.1:0", &there), 0);
-    assert_int_equal(
-        gyre_dgram_open(&dgram, loop,
-                        &(struct gyre_dgram_options){.handler = &handler, .local = &there}),
-        0);
-    assert_int_equal(gyre_dgram_local(&dgram, &there), 0);
+    open_for_flood(&dgram, loop, &there);
     for (int i = 0; i < 5; i++) {
         flood(client, &there, loop);
     }
@@ -495,20 +501,13 @@ static void socket_whose_flood_ebbs_without_memory_for_a_poll_stays_busy(void)
  * memory for that. */
 static void paused_socket_is_not_polled_anew(void)
 {
-    static const struct gyre_dgram_handler handler = {.on_datagram = on_flood,
-                                                      .on_error = on_flood_error};
     struct gyre_loop *loop = test_loop();
     const int client = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     struct gyre_addr there;
     struct gyre_dgram dgram;
 
     only_on_uring();
-    assert_int_equal(gyre_addr_parse("127.0.0.1:0", &there), 0);
-    assert_int_equal(
-        gyre_dgram_open(&dgram, loop,
-                        &(struct gyre_dgram_options){.handler = &handler, .local = &there}),
-        0);
-    assert_int_equal(gyre_dgram_local(&dgram, &there), 0);
+    open_for_flood(&dgram, loop, &there);
     trial_turns(loop, 2);
     assert_int_equal(gyre_dgram_pause(&dgram), 0);
     faults_strike(FAULTS_REQUEST_poll, ENOMEM, 1);
