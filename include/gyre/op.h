@@ -122,6 +122,9 @@ struct gyre_op {
             uint32_t turn;
         } accept;
         struct {
+            uint32_t over_turn;
+        } lease;
+        struct {
             uint64_t moment_ns;
         } timeout;
     } arg;

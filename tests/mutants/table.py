@@ -166,6 +166,21 @@ CORE = [
 
 URING = [
     mutant(
+        "quota-exceeded-for-ever",
+        "io_uring: a multishot receive goes on however much of what it brought is retained",
+        "stays_over_quota",
+        "return gyre__op_over_quota(op) && op->arg.lease.over_turn != turn;",
+        "return 0;",
+        "ops-pool-uring"),
+    mutant(
+        "quota-ends-at-once",
+        "io_uring: each burst beyond the quota ends the receive, and it is begun anew",
+        "stays_over_quota",
+        "return gyre__op_over_quota(op) && op->arg.lease.over_turn != turn;",
+        "return gyre__op_over_quota(op);",
+        "ops-counters-uring",
+        sim=()),
+    mutant(
         "bulk-for-ever",
         "a connection that was bulk once is never received by the ring again",
         "is_bulk",

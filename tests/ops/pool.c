@@ -69,13 +69,11 @@ static void keep_lease(struct trial *trial, const struct gyre_result *result)
     }
 }
 
-static struct keeper *keeper_prepare(struct gyre_loop *loop, uint64_t stream)
+static struct keeper *keeper_prepare_on(struct gyre_loop *loop, uint64_t stream, const int *pair)
 {
     struct keeper *keeper = calloc(1, sizeof *keeper);
-    int pair[2];
 
     assert_non_null(keeper);
-    test_unix_pair(pair);
     keeper->loop = loop;
     keeper->peer = pair[1];
     keeper->keep = 1;
@@ -85,9 +83,29 @@ static struct keeper *keeper_prepare(struct gyre_loop *loop, uint64_t stream)
     return keeper;
 }
 
+static struct keeper *keeper_prepare(struct gyre_loop *loop, uint64_t stream)
+{
+    int pair[2];
+
+    test_unix_pair(pair);
+    return keeper_prepare_on(loop, stream, pair);
+}
+
 static struct keeper *keeper_open(struct gyre_loop *loop, uint64_t stream)
 {
     struct keeper *keeper = keeper_prepare(loop, stream);
+
+    assert_int_equal(gyre_op_recv_lease(&keeper->receiving.op, &keeper->fd, GYRE_MULTISHOT), 0);
+    return keeper;
+}
+
+/* On io_uring the kernel serves a TCP connection until it is told to end. */
+static struct keeper *keeper_open_tcp(struct gyre_loop *loop, uint64_t stream)
+{
+    int pair[2];
+
+    test_tcp_pair(pair);
+    struct keeper *keeper = keeper_prepare_on(loop, stream, pair);
 
     assert_int_equal(gyre_op_recv_lease(&keeper->receiving.op, &keeper->fd, GYRE_MULTISHOT), 0);
     return keeper;
@@ -407,6 +425,11 @@ static void stop_at_quota(struct keeper *(*opened)(struct gyre_loop *loop, uint6
 static void pool_quota_stops_one_connection_and_no_other(void)
 {
     stop_at_quota(keeper_open);
+}
+
+static void pool_quota_stops_a_tcp_connection(void)
+{
+    stop_at_quota(keeper_open_tcp);
 }
 
 static void pool_quota_is_the_connections_however_it_receives(void)
@@ -745,6 +768,7 @@ int main(void)
         TEST_CASE(pool_starved_receive_can_be_ended),
         TEST_CASE(pool_starved_receive_finds_the_reset_behind_its_data),
         TEST_CASE(pool_quota_stops_one_connection_and_no_other),
+        TEST_CASE(pool_quota_stops_a_tcp_connection),
         TEST_CASE(pool_quota_is_the_connections_however_it_receives),
         TEST_CASE(pool_is_conserved_through_random_lives),
         TEST_CASE(pool_end_and_error_come_without_a_lease),

@@ -7,8 +7,10 @@
  *     -ENOBUFS            wait on the pool's list for the blocks that come back, then arm again
  *     0 or an error       finish
  *
- * A caller that retains more than its quota is paused: the kernel is asked to end the multishot,
- * and what it still had in hand is delivered. The receive goes on when leases are given back.
+ * A caller that retains more than its quota is paused: when the multishot brings something in a later
+ * turn and it still does, the kernel is asked to end it, and what it still had in hand is delivered.
+ * The receive goes on when leases are given back. Mostly they are before anything comes: a burst that
+ * is sent back has left with the next call into the kernel.
  *
  * Where a buffer is a piece of a block, bulk data is received by system calls instead, the kernel only
  * polling. What is there at a time decides, on average, with a gap between going over and coming
@@ -207,12 +209,23 @@ void gyre__uring_recv_go_on(struct gyre_op *op)
     gyre__uring_recv_arm(op);
 }
 
+/* Over its quota when something came, though not by what came in the same turn. */
+static int stays_over_quota(struct gyre_op *op, int was_over)
+{
+    const uint32_t turn = (uint32_t)op->loop->stats.turns;
+
+    if (gyre__op_over_quota(op) && !was_over) {
+        op->arg.lease.over_turn = turn;
+    }
+    return gyre__op_over_quota(op) && op->arg.lease.over_turn != turn;
+}
+
 /* A multishot in the kernel has to end: its caller holds too much, or its data has become bulk. */
-static void pause_if_due(struct gyre_op *op)
+static void pause_if_due(struct gyre_op *op, int was_over)
 {
     const int to_direct = is_bulk(op) && gyre__pool_has_direct_room(&op->loop->pool);
 
-    if ((gyre__op_over_quota(op) || to_direct) &&
+    if ((stays_over_quota(op, was_over) || to_direct) &&
         !(op->flags & (GYRE__OP_PAUSING | GYRE__OP_CANCELLED))) {
         end_multishot(op);
     }
@@ -338,6 +351,7 @@ static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
                           const struct gyre_lease *lease)
 {
     struct gyre__pool *pool = &op->loop->pool; /* the operation may be gone after its callback */
+    const int was_over = gyre__op_over_quota(op);
     const int again = op->done != 0 && hides_reset(op, cqe);
 
     if (!(op->flags & GYRE_MULTISHOT)) {
@@ -350,7 +364,7 @@ static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
     if (again && !(op->flags & (GYRE__OP_PAUSING | GYRE__OP_CANCELLED))) {
         end_multishot(op);
     } else if (cqe->flags & IORING_CQE_F_MORE) {
-        pause_if_due(op);
+        pause_if_due(op, was_over);
     } else {
         gyre__uring_recv_go_on(op);
     }
