@@ -212,8 +212,11 @@ const struct suite *suite_find(const char *name);
 /** suite_at() - the suites in their order; NULL behind the last. */
 const struct suite *suite_at(size_t index);
 
-/** suite_list() - print what there is to run. @name: of one suite, or NULL. */
-void suite_list(const char *name);
+/**
+ * suite_list() - print what there is to run. @name: of one suite, or NULL.
+ * Returns: false, and prints nothing, if there is no such suite.
+ */
+bool suite_list(const char *name);
 
 /** suite_settings() - pairs and times of a suite in this run. */
 struct settings suite_settings(const struct bench_options *options, const struct suite *suite);

@@ -16,6 +16,7 @@ struct totals {
     size_t rows;
     size_t better;
     size_t worse;
+    size_t unresolved;
     size_t missing;
 };
 
@@ -31,30 +32,43 @@ static const json_t *find(const json_t *array, const char *key, const char *name
     return NULL;
 }
 
-/* By how much two ratios may differ and say nothing. */
-static double uncertainty(const json_t *cell_a, const json_t *cell_b)
+/* By how much two ratios may differ and say nothing. Returns: whether that was measured in both. */
+static bool uncertainty(const json_t *cell_a, const json_t *cell_b, double *out_open)
 {
     double a = 0.0;
     double b = 0.0;
+    const bool known =
+        json_number(cell_a, "resolution", &a) && json_number(cell_b, "resolution", &b);
 
-    json_number(cell_a, "resolution", &a);
-    json_number(cell_b, "resolution", &b);
-    return a + b;
+    *out_open = a + b;
+    return known;
 }
 
-static void print_change(double a, double b, double open, struct totals *totals)
+static const char *verdict_of(double change, double open, struct totals *totals)
 {
-    const double change = b / a;
-    const char *verdict = "level";
-
     if (change > 1.0 + open) {
-        verdict = "more";
         totals->worse++;
-    } else if (change < 1.0 - open) {
-        verdict = "less";
-        totals->better++;
+        return "more";
     }
-    printf(" %8.3f %8.3f %8.3f  +-%5.1f %%  %s\n", a, b, change, open * 100.0, verdict);
+    if (change < 1.0 - open) {
+        totals->better++;
+        return "less";
+    }
+    return "level";
+}
+
+static void print_change(const json_t *cell_a, const json_t *cell_b, double a, double b,
+                         struct totals *totals)
+{
+    double open;
+
+    printf(" %8.3f %8.3f %8.3f", a, b, b / a);
+    if (uncertainty(cell_a, cell_b, &open)) {
+        printf("  +-%5.1f %%  %s\n", open * 100.0, verdict_of(b / a, open, totals));
+    } else {
+        printf("  no resolution\n");
+        totals->unresolved++;
+    }
 }
 
 static void compare_row(const json_t *suite, const json_t *cell_a, const json_t *cell_b,
@@ -82,10 +96,53 @@ static void compare_row(const json_t *suite, const json_t *cell_a, const json_t 
         printf("  reference\n");
     } else if (json_median(row_a, "ratio", &ratio_a) && json_median(row_b, "ratio", &ratio_b) &&
                ratio_a > 0.0) {
-        print_change(ratio_a, ratio_b, uncertainty(cell_a, cell_b), totals);
+        print_change(cell_a, cell_b, ratio_a, ratio_b, totals);
     } else {
         printf("  no ratio\n");
+        totals->unresolved++;
     }
+}
+
+/* Cells of @cells that @others has not. */
+static void print_missing(const json_t *cells, const json_t *others, const char *side,
+                          struct totals *totals)
+{
+    for (size_t c = 0; c < json_array_size(cells); c++) {
+        const json_t *cell = json_array_get(cells, c);
+
+        if (find(others, "cell", json_text(cell, "cell")) == NULL) {
+            printf("  %-16s only in %s\n", json_text(cell, "cell"), side);
+            totals->missing += json_array_size(json_object_get(cell, "rows"));
+        }
+    }
+}
+
+/* Rows of B that A has not; those of A that B has not are said in their place. */
+static void print_new_rows(const json_t *cell_a, const json_t *cell_b, struct totals *totals)
+{
+    const json_t *rows = json_object_get(cell_b, "rows");
+
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        const char *name = json_text(row, "contender");
+
+        if (find(json_object_get(cell_a, "rows"), "contender", name) == NULL) {
+            printf("  %-16s %-18s A: not measured, B: %s\n", json_text(cell_b, "cell"), name,
+                   json_text(row, "outcome"));
+            totals->missing++;
+        }
+    }
+}
+
+static void compare_cell(const json_t *suite, const json_t *cell_a, const json_t *cell_b,
+                         struct totals *totals)
+{
+    const json_t *rows = json_object_get(cell_a, "rows");
+
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        compare_row(suite, cell_a, cell_b, json_array_get(rows, i), totals);
+    }
+    print_new_rows(cell_a, cell_b, totals);
 }
 
 static void compare_suite(const json_t *suite_a, const json_t *suite_b, struct totals *totals)
@@ -105,10 +162,25 @@ static void compare_suite(const json_t *suite_a, const json_t *suite_b, struct t
     for (size_t c = 0; c < json_array_size(cells_a); c++) {
         const json_t *cell_a = json_array_get(cells_a, c);
         const json_t *cell_b = find(cells_b, "cell", json_text(cell_a, "cell"));
-        const json_t *rows = json_object_get(cell_a, "rows");
 
-        for (size_t i = 0; cell_b != NULL && i < json_array_size(rows); i++) {
-            compare_row(suite_a, cell_a, cell_b, json_array_get(rows, i), totals);
+        if (cell_b != NULL) {
+            compare_cell(suite_a, cell_a, cell_b, totals);
+        }
+    }
+    print_missing(cells_a, cells_b, "A", totals);
+    print_missing(cells_b, cells_a, "B", totals);
+}
+
+/* Suites that only one of the two has. */
+static void print_lone_suites(const json_t *results, const json_t *others, const char *side)
+{
+    const json_t *suites = json_object_get(results, "suites");
+
+    for (size_t i = 0; i < json_array_size(suites); i++) {
+        const char *name = json_text(json_array_get(suites, i), "suite");
+
+        if (results_suite(others, name) == NULL) {
+            printf("\n%s: only in %s\n", name, side);
         }
     }
 }
@@ -169,10 +241,13 @@ int compare_directories(const char *directory_a, const char *directory_b)
             compare_suite(suite_a, suite_b, &totals);
         }
     }
-    printf("\n%zu rows in both: %zu less, %zu more, the rest level; %zu without numbers in one\n"
+    print_lone_suites(a, b, "A");
+    print_lone_suites(b, a, "B");
+    printf("\n%zu rows in both: %zu less, %zu more, %zu without a verdict, the rest level; %zu "
+           "without numbers in one\n"
            "ratio: to the reference of the same run. B/A: the ratio in B by that in A; below 1, B\n"
            "  needs less. open: both runs' resolutions together; a change within it is none.\n",
-           totals.rows, totals.better, totals.worse, totals.missing);
+           totals.rows, totals.better, totals.worse, totals.unresolved, totals.missing);
     json_decref(a);
     json_decref(b);
     return BENCH_OK;

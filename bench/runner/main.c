@@ -36,7 +36,8 @@ enum {
 static const struct argp_option run_options[] = {
     {"quick", KEY_QUICK, NULL, 0, "few cells and short windows", 0},
     {"full", KEY_FULL, NULL, 0, "every cell", 0},
-    {"pairs", KEY_PAIRS, "N", 0, "rounds of every cell", 0},
+    {"pairs", KEY_PAIRS, "N", 0,
+     "rounds of every cell, at most: some cells and contenders have no more than three", 0},
     {"warmup-ms", KEY_WARMUP, "MS", 0, "load before each window", 0},
     {"duration-ms", KEY_DURATION, "MS", 0, "length of each window", 0},
     {"filter", KEY_FILTER, "TEXT", 0,
@@ -298,6 +299,15 @@ static int usage(FILE *out, int status)
     return status;
 }
 
+static int list_suites(const char *name)
+{
+    if (suite_list(name)) {
+        return BENCH_OK;
+    }
+    fprintf(stderr, "gyre-bench: there is no suite '%s'; see gyre-bench list\n", name);
+    return BENCH_USAGE;
+}
+
 int main(int argc, char **argv)
 {
     static char run_name[] = "gyre-bench run";
@@ -312,8 +322,7 @@ int main(int argc, char **argv)
         return command_run(argc, argv);
     }
     if (strcmp(command, "list") == 0 && argc <= 3) {
-        suite_list(argc == 3 ? argv[2] : NULL);
-        return BENCH_OK;
+        return list_suites(argc == 3 ? argv[2] : NULL);
     }
     if (strcmp(command, "report") == 0 && argc == 3) {
         child_signals_init();

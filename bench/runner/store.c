@@ -169,6 +169,13 @@ static void give(struct sample *to, struct sample *parsed, const json_t *object)
     *to = *parsed;
 }
 
+/* Not a starved load, nor what has no ratio because the reference beside it failed. */
+static bool says_something(const struct sample *parsed, const json_t *object)
+{
+    return parsed->outcome != OUTCOME_STARVED &&
+           json_object_get(json_object_get(object, "detail"), "reference") == NULL;
+}
+
 /* Of a suite that runs now: to its place in the plan. Returns: whether it was taken. */
 static bool take_over(const struct bench_options *options, struct sample_list *list,
                       struct sample *parsed, const json_t *object)
@@ -176,7 +183,7 @@ static bool take_over(const struct bench_options *options, struct sample_list *l
     char key[20];
 
     sample_key(options, parsed, key);
-    if (!options->resume || parsed->outcome == OUTCOME_STARVED ||
+    if (!options->resume || !says_something(parsed, object) ||
         strcmp(key, json_text(object, "key")) != 0) {
         return false;
     }

@@ -132,12 +132,16 @@ static void list_one(const struct suite *suite)
     printf("\n");
 }
 
-void suite_list(const char *name)
+bool suite_list(const char *name)
 {
+    if (name != NULL && suite_find(name) == NULL) {
+        return false;
+    }
     for (size_t i = 0; suites[i] != NULL; i++) {
         if (name == NULL || strcmp(suites[i]->name, name) == 0) {
             list_one(suites[i]);
         }
     }
     printf("\n* not in every cell of --full, or in fewer rounds\n");
+    return true;
 }

@@ -7,6 +7,7 @@ Measures something short, makes the report, and looks at the page: its structure
 layout and console in a headless Chromium where there is one (else those cases are skipped). TAP.
 """
 
+import copy
 import fcntl
 import html.parser
 import json
@@ -238,6 +239,28 @@ def check_sweep(tap, bench):
     os.close(lock)
 
 
+def check_compare(tap, bench, out):
+    """What only one side has is said, and without a resolution there is no verdict."""
+    results = json.loads(pathlib.Path(out, "results.json").read_text(encoding="utf-8"))
+    other = pathlib.Path(WORK, "other")
+    other.mkdir()
+    results["suites"] = [suite for suite in results["suites"] if suite["suite"] != "post"]
+    cell, = (suite["cells"][0] for suite in results["suites"] if suite["suite"] == "timers")
+    cell["resolution"] = None
+    extra = copy.deepcopy(cell["rows"][-1])
+    extra["contender"] = "newcomer"
+    cell["rows"].append(extra)
+    added = copy.deepcopy(cell)
+    added["cell"] = "restart-7"
+    next(suite for suite in results["suites"] if suite["suite"] == "timers")["cells"].append(added)
+    (other / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    ran = subprocess.run([bench, "compare", out, str(other)], capture_output=True, text=True,
+                         timeout=60)
+    for text in ("post: only in A", "restart-7", "only in B", "newcomer", "no resolution"):
+        tap.case("compare_says_" + re.sub("[^a-z0-9]+", "_", text.lower()), text in ran.stdout,
+                 ran.stdout)
+
+
 def main():
     bench = sys.argv[1]
     tap = Tap()
@@ -260,7 +283,11 @@ def main():
     same = subprocess.run([bench, "compare", out, out], capture_output=True, text=True, timeout=60)
     tap.case("compare_with_itself_finds_no_change",
              same.returncode == 0 and ": 0 less, 0 more," in same.stdout, same.stdout)
+    check_compare(tap, bench, out)
     check_sweep(tap, bench)
+    unknown = subprocess.run([bench, "list", "nosuch"], capture_output=True, text=True, timeout=60)
+    tap.case("list_of_an_unknown_suite_is_refused",
+             unknown.returncode == 2 and "'nosuch'" in unknown.stderr, unknown.stderr)
     none = subprocess.run([bench, "compare", out, WORK], capture_output=True, text=True, timeout=60)
     tap.case("compare_without_results_is_refused", none.returncode == 2, none.stderr)
     print("1..%d" % tap.count)

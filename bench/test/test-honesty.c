@@ -816,6 +816,19 @@ static void bench_resumed_keeps_what_was_measured(void **state)
     assert_int_equal(count_samples(suite, once, &after), once);
 }
 
+/* The reference has failed beside it, for whatever reason; its own failure stands. */
+static void bench_resumed_measures_what_has_no_ratio(void **state)
+{
+    struct suite *suite = *state;
+
+    run_bench(suite, "echo-epoll:close", "");
+    assert_true(json_is_null(json_object_get(row(suite, "gyre-uring"), "ratio")));
+    json_decref(suite->results);
+    run_bench(suite, "", "--resume");
+    assert_true(median_at(row(suite, "gyre-uring"), "ratio") > 0.0);
+    assert_string_equal(text_at(row(suite, "echo-epoll"), "outcome"), "failed");
+}
+
 static void bench_nothing_measured_is_a_failure(void **state)
 {
     struct suite *suite = *state;
@@ -943,6 +956,7 @@ int main(int argc, char **argv)
         SUITE_TEST(bench_same_program_is_level),
         SUITE_TEST(bench_starved_load_is_no_number),
         SUITE_TEST(bench_resumed_keeps_what_was_measured),
+        SUITE_TEST(bench_resumed_measures_what_has_no_ratio),
         SUITE_TEST(bench_nothing_measured_is_a_failure),
         SUITE_TEST(bench_filter_without_match_is_refused),
         SUITE_TEST(bench_dry_run_says_what_fits),
