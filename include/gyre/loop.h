@@ -60,7 +60,8 @@ enum gyre_run_mode {
  * @pool_min, @pool_max: bytes of the receive pool at rest and at most; defaults 1 MiB and 16 MiB.
  * @pool_block: bytes in a block, a power of two, 4 KiB..1 MiB; default 256 KiB. @pool_min is at
  *     least two blocks, @pool_max at most 1,024.
- * @pool_quota: bytes a connection may retain before reading from it waits; default 256 KiB.
+ * @pool_quota: bytes a connection may retain before reading from it waits; default 256 KiB. What
+ *     has been received by then still comes.
  * Returns: (a type).   Thread: any.   Source: docs/loop.md; docs/pool.md.
  */
 struct gyre_loop_options {

@@ -318,15 +318,6 @@ void gyre__pool_lend(struct gyre_fd *owner, uint32_t block, uint8_t *data, size_
     };
 }
 
-/* The block filled directly is as good as lent if leases hold it: it will be when it is full. */
-static int pool_is_short(const struct gyre__pool *pool)
-{
-    const uint32_t held =
-        pool->current != GYRE__BLOCK_NONE && pool->table[pool->current].leases != 0;
-
-    return 4 * (pool->max - pool->count[GYRE__BLOCK_LENT] - held) <= pool->max;
-}
-
 static struct copy *copy_out(struct gyre__pool *pool, const struct gyre_lease *lent)
 {
     struct copy *copy = gyre__alloc(sizeof(*copy) + lent->len);
@@ -351,7 +342,7 @@ static void hold(struct gyre__pool *pool, struct gyre_lease *lease)
         copy->holders++;
         return;
     }
-    if (pool_is_short(pool) && lease->len < pool->block_len / SMALL_SHARE) {
+    if (gyre__pool_is_short(pool) && lease->len < pool->block_len / SMALL_SHARE) {
         copy = copy_out(pool, lease);
         if (copy != NULL) {
             lease->copy = copy;

@@ -95,6 +95,16 @@ static inline uint8_t *gyre__pool_at(const struct gyre__pool *pool, uint32_t blo
     return pool->memory + (size_t)block * pool->block_len + offset;
 }
 
+/* Whether no more than a quarter of the largest pool is left. The block filled directly is as good as
+ * lent if leases hold it: it will be when it is full. */
+static inline int gyre__pool_is_short(const struct gyre__pool *pool)
+{
+    const uint32_t held =
+        pool->current != GYRE__BLOCK_NONE && pool->table[pool->current].leases != 0;
+
+    return 4 * (pool->max - pool->count[GYRE__BLOCK_LENT] - held) <= pool->max;
+}
+
 /* Whether a receive waits for what is lent to come back. */
 static inline int gyre__pool_is_awaited(const struct gyre__pool *pool)
 {

@@ -169,15 +169,15 @@ URING = [
         "quota-exceeded-for-ever",
         "io_uring: a multishot receive goes on however much of what it brought is retained",
         "stays_over_quota",
-        "return gyre__op_over_quota(op) && op->arg.lease.over_turn != turn;",
+        "return op->arg.lease.over_turn != turn || gyre__pool_is_short(pool);",
         "return 0;",
         "ops-pool-uring"),
     mutant(
         "quota-ends-at-once",
         "io_uring: each burst beyond the quota ends the receive, and it is begun anew",
         "stays_over_quota",
-        "return gyre__op_over_quota(op) && op->arg.lease.over_turn != turn;",
-        "return gyre__op_over_quota(op);",
+        "return op->arg.lease.over_turn != turn || gyre__pool_is_short(pool);",
+        "return 1;",
         "ops-counters-uring",
         sim=()),
     mutant(

@@ -8,9 +8,9 @@
  *     0 or an error       finish
  *
  * A caller that retains more than its quota is paused: when the multishot brings something in a later
- * turn and it still does, the kernel is asked to end it, and what it still had in hand is delivered.
- * The receive goes on when leases are given back. Mostly they are before anything comes: a burst that
- * is sent back has left with the next call into the kernel.
+ * turn and what came before still exceeds it, the kernel is asked to end it, and what it still had in
+ * hand is delivered. The receive goes on when leases are given back. Mostly they are before anything
+ * comes: a burst for which a send is under way has left with the next call into the kernel.
  *
  * Where a buffer is a piece of a block, bulk data is received by system calls instead, the kernel only
  * polling. What is there at a time decides, on average, with a gap between going over and coming
@@ -209,23 +209,28 @@ void gyre__uring_recv_go_on(struct gyre_op *op)
     gyre__uring_recv_arm(op);
 }
 
-/* Over its quota when something came, though not by what came in the same turn. */
-static int stays_over_quota(struct gyre_op *op, int was_over)
+/* Whether its quota is exceeded, and not only by what has come in this turn, of which @len bytes came
+ * last; or by anything, when the pool is short. */
+static int stays_over_quota(struct gyre_op *op, uint32_t len)
 {
+    const struct gyre__pool *pool = &op->loop->pool;
     const uint32_t turn = (uint32_t)op->loop->stats.turns;
 
-    if (gyre__op_over_quota(op) && !was_over) {
+    if (!gyre__op_over_quota(op)) {
+        return 0;
+    }
+    if (op->fd->lent <= (uint64_t)pool->quota + len) {
         op->arg.lease.over_turn = turn;
     }
-    return gyre__op_over_quota(op) && op->arg.lease.over_turn != turn;
+    return op->arg.lease.over_turn != turn || gyre__pool_is_short(pool);
 }
 
 /* A multishot in the kernel has to end: its caller holds too much, or its data has become bulk. */
-static void pause_if_due(struct gyre_op *op, int was_over)
+static void pause_if_due(struct gyre_op *op, uint32_t len)
 {
     const int to_direct = is_bulk(op) && gyre__pool_has_direct_room(&op->loop->pool);
 
-    if ((stays_over_quota(op, was_over) || to_direct) &&
+    if ((stays_over_quota(op, len) || to_direct) &&
         !(op->flags & (GYRE__OP_PAUSING | GYRE__OP_CANCELLED))) {
         end_multishot(op);
     }
@@ -351,7 +356,6 @@ static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
                           const struct gyre_lease *lease)
 {
     struct gyre__pool *pool = &op->loop->pool; /* the operation may be gone after its callback */
-    const int was_over = gyre__op_over_quota(op);
     const int again = op->done != 0 && hides_reset(op, cqe);
 
     if (!(op->flags & GYRE_MULTISHOT)) {
@@ -364,7 +368,7 @@ static void deliver_slice(struct gyre_op *op, const struct gyre__cqe *cqe,
     if (again && !(op->flags & (GYRE__OP_PAUSING | GYRE__OP_CANCELLED))) {
         end_multishot(op);
     } else if (cqe->flags & IORING_CQE_F_MORE) {
-        pause_if_due(op, was_over);
+        pause_if_due(op, (uint32_t)cqe->res);
     } else {
         gyre__uring_recv_go_on(op);
     }
