@@ -32,16 +32,16 @@ static const json_t *find(const json_t *array, const char *key, const char *name
     return NULL;
 }
 
-/* By how much two ratios may differ and say nothing. Returns: whether that was measured in both. */
-static bool uncertainty(const json_t *cell_a, const json_t *cell_b, double *out_open)
+/* By how much ratios of a cell may differ and say nothing. Returns: whether there are enough of both to
+ * tell, as for a verdict. */
+static bool uncertainty(const json_t *cell, const json_t *row, double *out)
 {
-    double a = 0.0;
-    double b = 0.0;
-    const bool known =
-        json_number(cell_a, "resolution", &a) && json_number(cell_b, "resolution", &b);
+    double ratios = 0.0;
+    double same = 0.0;
 
-    *out_open = a + b;
-    return known;
+    return json_number(cell, "resolution", out) && json_number(cell, "same.count", &same) &&
+           json_number(row, "ratio.count", &ratios) && same >= STATS_VERDICT_MIN &&
+           ratios >= STATS_VERDICT_MIN;
 }
 
 static const char *verdict_of(double change, double open, struct totals *totals)
@@ -57,16 +57,18 @@ static const char *verdict_of(double change, double open, struct totals *totals)
     return "level";
 }
 
-static void print_change(const json_t *cell_a, const json_t *cell_b, double a, double b,
+static void print_change(const json_t *cells[2], const json_t *rows[2], double a, double b,
                          struct totals *totals)
 {
-    double open;
+    double open[2] = {0.0, 0.0};
 
     printf(" %8.3f %8.3f %8.3f", a, b, b / a);
-    if (uncertainty(cell_a, cell_b, &open)) {
-        printf("  +-%5.1f %%  %s\n", open * 100.0, verdict_of(b / a, open, totals));
+    if (uncertainty(cells[0], rows[0], &open[0]) && uncertainty(cells[1], rows[1], &open[1])) {
+        const double sum = open[0] + open[1];
+
+        printf("  +-%5.1f %%  %s\n", sum * 100.0, verdict_of(b / a, sum, totals));
     } else {
-        printf("  no resolution\n");
+        printf("  not resolved\n");
         totals->unresolved++;
     }
 }
@@ -96,7 +98,8 @@ static void compare_row(const json_t *suite, const json_t *cell_a, const json_t 
         printf("  reference\n");
     } else if (json_median(row_a, "ratio", &ratio_a) && json_median(row_b, "ratio", &ratio_b) &&
                ratio_a > 0.0) {
-        print_change(cell_a, cell_b, ratio_a, ratio_b, totals);
+        print_change((const json_t *[]){cell_a, cell_b}, (const json_t *[]){row_a, row_b}, ratio_a,
+                     ratio_b, totals);
     } else {
         printf("  no ratio\n");
         totals->unresolved++;
@@ -155,6 +158,11 @@ static void compare_suite(const json_t *suite_a, const json_t *suite_b, struct t
            json_text(suite_a, "reference"));
     if (strcmp(json_text(suite_a, "reference"), json_text(suite_b, "reference")) != 0) {
         printf("  B's ratios are to %s: not comparable\n", json_text(suite_b, "reference"));
+        return;
+    }
+    if (!json_is_true(json_object_get(suite_a, "valid")) ||
+        !json_is_true(json_object_get(suite_b, "valid"))) {
+        printf("  wrong bytes: no number of it is worth anything\n");
         return;
     }
     printf("  %-16s %-18s %12s %12s %8s %8s %8s  %9s\n", "cell", "contender", "A", "B", "ratio A",

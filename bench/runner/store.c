@@ -3,8 +3,8 @@
  * leaves what was measured until then.
  *
  * A measurement of an earlier run still holds if its key is the one it would get now: commit,
- * kernel, programs, times, CPUs. Others are left out when the file is opened, and so are those of a
- * suite that is measured anew. Measurements of suites that do not run now stay if they are of this
+ * kernel, programs, times, CPUs; and if it says something. Others are left out when the file is opened,
+ * and so are those of a suite that is measured anew. Measurements of suites that do not run now stay if they are of this
  * commit: several runs into one directory give one report.
  */
 #include "bench.h"
@@ -169,11 +169,25 @@ static void give(struct sample *to, struct sample *parsed, const json_t *object)
     *to = *parsed;
 }
 
-/* Not a starved load, nor what has no ratio because the reference beside it failed. */
-static bool says_something(const struct sample *parsed, const json_t *object)
+/* In turns, and without a ratio: the reference beside it failed, or a slice told nothing. */
+static bool has_lost_its_ratio(const struct bench_options *options, const struct sample *parsed,
+                               const json_t *object)
 {
-    return parsed->outcome != OUTCOME_STARVED &&
-           json_object_get(json_object_get(object, "detail"), "reference") == NULL;
+    const json_t *detail = json_object_get(object, "detail");
+    char name[SAMPLE_RATIO_MAX];
+
+    sample_ratio_name(name, suite_reference(options, parsed->suite));
+    return json_object_get(detail, "reference") != NULL ||
+           (json_array_size(json_object_get(detail, "ratios")) > 0 &&
+            json_object_get(json_object_get(object, "figures"), name) == NULL);
+}
+
+/* What failed may do better next time, and so may a load that was starved. */
+static bool says_something(const struct bench_options *options, const struct sample *parsed,
+                           const json_t *object)
+{
+    return parsed->outcome != OUTCOME_STARVED && parsed->outcome != OUTCOME_FAILED &&
+           (parsed->outcome != OUTCOME_OK || !has_lost_its_ratio(options, parsed, object));
 }
 
 /* Of a suite that runs now: to its place in the plan. Returns: whether it was taken. */
@@ -183,7 +197,7 @@ static bool take_over(const struct bench_options *options, struct sample_list *l
     char key[20];
 
     sample_key(options, parsed, key);
-    if (!options->resume || !says_something(parsed, object) ||
+    if (!options->resume || !says_something(options, parsed, object) ||
         strcmp(key, json_text(object, "key")) != 0) {
         return false;
     }

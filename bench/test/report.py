@@ -256,7 +256,7 @@ def check_compare(tap, bench, out):
     (other / "results.json").write_text(json.dumps(results), encoding="utf-8")
     ran = subprocess.run([bench, "compare", out, str(other)], capture_output=True, text=True,
                          timeout=60)
-    for text in ("post: only in A", "restart-7", "only in B", "newcomer", "no resolution"):
+    for text in ("post: only in A", "restart-7", "only in B", "newcomer", "not resolved"):
         tap.case("compare_says_" + re.sub("[^a-z0-9]+", "_", text.lower()), text in ran.stdout,
                  ran.stdout)
 

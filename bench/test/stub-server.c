@@ -1,11 +1,11 @@
 /*
  * An echo server for the tests that can be told to misbehave.
  *
- * BENCH_STUB is a comma-separated list of PROGRAM:FAULT. The fault applies when the program runs
- * under that name (a symbolic link), so that one contender of a whole set can be the bad one.
- * Faults happen at a fixed number of received pieces, never at a time: a number that every load of
- * the tests comes to, also when each piece has all that a connection may have in flight (2,000
- * messages of 16 are 125 pieces; 64 connections make 128 in a warm-up and a window).
+ * BENCH_STUB is a comma-separated list of PROGRAM:FAULT, behind which there may be a number. The fault
+ * applies when the program runs under that name (a symbolic link), so that one contender of a whole
+ * set can be the bad one. Faults happen at a number of received pieces, never at a time: at 100 it is
+ * one that every load of the tests comes to, also when each piece has all that a connection may have in
+ * flight (2,000 messages of 16 are 125 pieces; 64 connections make 128 before the first window).
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -30,7 +30,7 @@
 #define PAUSE_EVERY 1000
 #define PAUSE_MS    20
 #define SLOW_EVERY  32  /* pieces; looking at the clock is not free */
-#define FAULT_AT    100 /* pieces received, of all connections together */
+#define FAULT_AT    100 /* pieces received, of all connections together, unless a number is given */
 
 enum fault {
     FAULT_NONE,
@@ -45,7 +45,7 @@ enum fault {
     FAULT_CLASH,   /* its port is taken */
     FAULT_GARBAGE, /* does not say where it listens */
     FAULT_BAD_END, /* exit status 9 on SIGTERM */
-    FAULT_SLOW,    /* uses more CPU time: "slow" and then by how many per cent, "slow10" */
+    FAULT_SLOW,    /* uses more CPU time, by the number in per cent: "slow10" */
     FAULT_PAUSE,   /* now and then it sleeps for PAUSE_MS */
     FAULT_COUNT,
 };
@@ -57,7 +57,7 @@ static const char *const fault_names[FAULT_COUNT] = {
 
 struct stub {
     enum fault fault;
-    unsigned slow_percent;
+    unsigned number;              /* behind its name */
     uint64_t slow_from_ns;        /* CPU time when the last spin ended */
     struct pollfd fds[PEERS_MAX]; /* 0: signals, 1: listener, then the connections */
     nfds_t count;
@@ -70,7 +70,7 @@ struct stub {
     int held_fd;
 };
 
-static enum fault parse_fault(const char *program, unsigned *out_percent)
+static enum fault parse_fault(const char *program, unsigned *out_number)
 {
     const char *text = getenv("BENCH_STUB");
     char wanted[64];
@@ -80,7 +80,7 @@ static enum fault parse_fault(const char *program, unsigned *out_percent)
         const char *at = strstr(text, wanted);
 
         if (at != NULL) {
-            *out_percent = (unsigned)strtoul(at + strlen(wanted), NULL, 10);
+            *out_number = (unsigned)strtoul(at + strlen(wanted), NULL, 10);
             return (enum fault)i;
         }
     }
@@ -190,11 +190,16 @@ static uint64_t cpu_now_ns(void)
 static void slow_down(struct stub *s)
 {
     const uint64_t now = cpu_now_ns();
-    const uint64_t end = now + (now - s->slow_from_ns) * s->slow_percent / 100;
+    const uint64_t end = now + (now - s->slow_from_ns) * s->number / 100;
 
     while (cpu_now_ns() < end) {
     }
     s->slow_from_ns = cpu_now_ns();
+}
+
+static unsigned fault_at(const struct stub *s)
+{
+    return s->number == 0 ? FAULT_AT : s->number;
 }
 
 /* Returns: false when the connection is over. */
@@ -209,7 +214,7 @@ static bool serve(struct stub *s, nfds_t index)
     }
     s->pieces++;
     s->messages++;
-    if (s->fault == FAULT_SWAP && s->pieces >= FAULT_AT) {
+    if (s->fault == FAULT_SWAP && s->pieces >= fault_at(s)) {
         swap(s, fd, n);
     } else if (s->fault == FAULT_STARVE && index == 4) {
         return true;
@@ -219,7 +224,7 @@ static bool serve(struct stub *s, nfds_t index)
     } else if (s->fault == FAULT_PAUSE && s->pieces % PAUSE_EVERY == 0) {
         poll(NULL, 0, PAUSE_MS);
         send_all(fd, s->buffer, (size_t)n);
-    } else if (s->fault != FAULT_NONE && s->pieces == FAULT_AT) {
+    } else if (s->fault != FAULT_NONE && s->pieces == fault_at(s)) {
         misbehave(s, fd, n);
     } else {
         send_all(fd, s->buffer, (size_t)n);
@@ -289,7 +294,7 @@ int main(int argc, char **argv)
 
     (void)argc;
     setrlimit(RLIMIT_CORE, &no_core);
-    s.fault = parse_fault(basename(argv[0]), &s.slow_percent);
+    s.fault = parse_fault(basename(argv[0]), &s.number);
     s.fds[0] = (struct pollfd){.fd = open_signals(), .events = POLLIN};
     s.fds[1] = (struct pollfd){.fd = open_listener(0, &port), .events = POLLIN};
     s.count = 2;
