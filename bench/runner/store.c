@@ -3,9 +3,9 @@
  * leaves what was measured until then.
  *
  * A measurement of an earlier run still holds if its key is the one it would get now: commit,
- * kernel, programs, times, CPUs; and if it says something. Others are left out when the file is opened,
- * and so are those of a suite that is measured anew. Measurements of suites that do not run now stay if they are of this
- * commit: several runs into one directory give one report.
+ * kernel, programs, times, CPUs; and if it says something. Others are left out when the file is
+ * opened, and so are those of a suite that is measured anew. Measurements of suites that do not run
+ * now stay if they are of this commit: several runs into one directory give one report.
  */
 #include "bench.h"
 

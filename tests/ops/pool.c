@@ -433,6 +433,34 @@ static void pool_quota_stops_a_tcp_connection(void)
     stop_at_quota(keeper_open_tcp);
 }
 
+/* With three quarters of the pool lent, what exceeds the quota has no turn more. */
+static void pool_quota_holds_at_once_when_the_pool_is_short(void)
+{
+    struct gyre_loop_options options = test_options();
+    uint32_t seed = 17;
+
+    options.pool_min = 8 * TINY_BLOCK;
+    options.pool_max = 8 * TINY_BLOCK;
+    options.pool_block = TINY_BLOCK;
+    options.pool_quota = TINY_BLOCK;
+    struct gyre_loop *loop = test_loop_with(&options);
+    struct keeper *keeper = keeper_open_tcp(loop, 2);
+    size_t sent = flood(keeper->peer, keeper->base, 6 * TINY_BLOCK);
+
+    trial_turns(loop, 4);
+    const uint64_t before = keeper->received;
+
+    assert_true(before > options.pool_quota);
+    sent += flood(keeper->peer, keeper->base + sent, TINY_BLOCK);
+    trial_turns(loop, 4);
+    assert_int_equal(keeper->received, before);
+    keeper->keep = 0;
+    keeper_release_all(keeper, &seed);
+    keeper_wait(keeper, sent);
+    keeper_close(keeper);
+    test_loop_end(loop);
+}
+
 static void pool_quota_is_the_connections_however_it_receives(void)
 {
     stop_at_quota(keeper_open_single);
@@ -770,6 +798,7 @@ int main(void)
         TEST_CASE(pool_starved_receive_finds_the_reset_behind_its_data),
         TEST_CASE(pool_quota_stops_one_connection_and_no_other),
         TEST_CASE(pool_quota_stops_a_tcp_connection),
+        TEST_CASE(pool_quota_holds_at_once_when_the_pool_is_short),
         TEST_CASE(pool_quota_is_the_connections_however_it_receives),
         TEST_CASE(pool_is_conserved_through_random_lives),
         TEST_CASE(pool_end_and_error_come_without_a_lease),

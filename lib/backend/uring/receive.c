@@ -210,7 +210,8 @@ void gyre__uring_recv_go_on(struct gyre_op *op)
 }
 
 /* Whether its quota is exceeded, and not only by what has come in this turn, of which @len bytes came
- * last; or by anything, when the pool is short. */
+ * last; or by anything, when the pool is short. What came last counts as retained: who keeps no more
+ * of what comes holds no more, and is read on from while a piece is longer than the excess. */
 static int stays_over_quota(struct gyre_op *op, uint32_t len)
 {
     const struct gyre__pool *pool = &op->loop->pool;
