@@ -12,6 +12,10 @@
  *     in:  end of file      no more; the result follows as without turns, a sum over the slices
  *
  * In between nothing is in flight, and load and server sleep; one that polls does so for a while.
+ *
+ * While the other was served, a server's code and what it keeps for its connections have left the caches.
+ * So a load whose connections last first goes on for half a slice that is not measured; not with so many
+ * that they would not stay there anyhow, where it would take long.
  */
 #ifndef BENCH_TURNS_H
 #define BENCH_TURNS_H
@@ -24,6 +28,15 @@
 
 /* Why there is no result. */
 #define TURNS_NONE "no slice was asked for"
+
+/* Connections from which on there is no lead. */
+#define TURNS_LEAD_BELOW 4096u
+
+/** turns_lead_ns() - what comes before a slice and is not measured; 0: nothing does. */
+static inline uint64_t turns_lead_ns(uint32_t slice_ms, uint32_t connections)
+{
+    return connections < TURNS_LEAD_BELOW ? (uint64_t)slice_ms * 500000 : 0;
+}
 
 /** turns_ready() - say that the load can begin. */
 void turns_ready(void);

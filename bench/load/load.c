@@ -514,19 +514,45 @@ static double median_since(const struct load *load, const struct histogram *befo
     return histogram_median(&slice);
 }
 
+/* Load that leaves the counters as they are. */
+static int uncounted(struct load *load, uint64_t duration_ns)
+{
+    static struct histogram service;
+    const uint64_t messages = load->messages;
+    const uint64_t turns = load->turns;
+    const uint64_t enters = load->enters;
+    const uint64_t idle_ns = load->idle_ns;
+
+    service = load->service;
+    if (phase(load, load->depth, duration_ns) < 0) {
+        return -1;
+    }
+    load->service = service;
+    load->messages = messages;
+    load->turns = turns;
+    load->enters = enters;
+    load->idle_ns = idle_ns;
+    return 0;
+}
+
 /* A window at a time, when told. */
 static int measure_in_turns(struct load *load)
 {
     static struct histogram before;
+    const uint32_t slice_ms = load->options->slice_ms;
+    const uint64_t lead_ns = turns_lead_ns(slice_ms, load->options->connections);
 
     acknowledge(load);
     turns_ready();
     while (turns_next()) {
+        if (lead_ns > 0 && uncounted(load, lead_ns) < 0) {
+            return -1;
+        }
         const uint64_t cpu_ns = window_server_ns(&load->window);
         const uint64_t messages = load->messages;
 
         before = load->service;
-        if (window(load, load->options->slice_ms, 0.0) < 0) {
+        if (window(load, slice_ms, 0.0) < 0) {
             return -1;
         }
         acknowledge(load);

@@ -290,9 +290,10 @@ double estimate_flight_ms(uint32_t size, uint32_t connections, uint32_t depth);
 /**
  * estimate_turns_ms() - two servers in turns, one of which would take @alone_ms.
  * @flight_ms: what is in flight comes back at the end of each slice, at most so late.
+ * @lead_ns: what the load does before each slice, turns_lead_ns().
  */
 uint32_t estimate_turns_ms(const struct settings *settings, uint32_t alone_ms, double flight_ms,
-                           uint32_t slice_ms);
+                           uint32_t slice_ms, uint64_t lead_ns);
 
 /* ---- run.c ---- */
 

@@ -11,6 +11,7 @@
  * planned fits is divided too: the estimate may be wrong.
  */
 #include "bench.h"
+#include "clock.h"
 
 static uint32_t sample_ms(const struct bench_options *options, const struct sample *sample)
 {
@@ -46,11 +47,13 @@ uint32_t estimate_echo_ms(const struct settings *settings, uint32_t size, uint32
 
 /* What stands around is not quite doubled. */
 uint32_t estimate_turns_ms(const struct settings *settings, uint32_t alone_ms, double flight_ms,
-                           uint32_t slice_ms)
+                           uint32_t slice_ms, uint64_t lead_ns)
 {
     const double slices = 2.0 * settings->duration_ms / slice_ms;
+    const double back_ms = FLIGHT_SHARE * flight_ms;
+    const double lead_ms = lead_ns > 0 ? (double)lead_ns / NS_PER_MS + back_ms : 0.0;
 
-    return 2 * alone_ms - ESTIMATE_AROUND_MS + (uint32_t)(FLIGHT_SHARE * flight_ms * slices);
+    return 2 * alone_ms - ESTIMATE_AROUND_MS + (uint32_t)((lead_ms + back_ms) * slices);
 }
 
 /* What the rounds from..to take. */

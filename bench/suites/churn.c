@@ -73,7 +73,7 @@ static uint32_t estimate_ms(const struct settings *settings, const struct cell *
         estimate_echo_ms(settings, cell->parameters[0], cell->parameters[1], 1);
 
     (void)contender;
-    return estimate_turns_ms(settings, alone_ms, closed_ms, MEASURE_SLICE_MS);
+    return estimate_turns_ms(settings, alone_ms, closed_ms, MEASURE_SLICE_MS, 0);
 }
 
 const struct suite suite_churn = {

@@ -14,6 +14,7 @@
  */
 #include "../runner/measure.h"
 #include "suites.h"
+#include "turns.h"
 
 #include <string.h>
 
@@ -237,7 +238,9 @@ static uint32_t estimate_ms(const struct settings *settings, const struct cell *
         estimate_echo_ms(&chosen, cell->parameters[0], cell->parameters[1], cell->parameters[2]);
 
     (void)contender;
-    return slice == 0 ? alone_ms : estimate_turns_ms(&chosen, alone_ms, flight_ms(cell), slice);
+    return slice == 0 ? alone_ms
+                      : estimate_turns_ms(&chosen, alone_ms, flight_ms(cell), slice,
+                                          turns_lead_ns(slice, cell->parameters[1]));
 }
 
 const struct suite suite_echo = {
@@ -256,7 +259,7 @@ const struct suite suite_echo = {
     .reference = "echo-epoll",
     .notes = "Messages per second are the server's own only where it was busy; rows marked "
              "generator-bound are not.",
-    .settings = {{5, 30, 100}, {7, 50, 200}, {5, 30, 76}},
+    .settings = {{5, 30, 100}, {7, 50, 200}, {5, 20, 48}},
     .saturating = true,
     .takes_part = takes_part,
     .in_turns = in_turns,
@@ -286,7 +289,7 @@ const struct suite suite_uring = {
     .figure_count = SUITES_COUNT(figures),
     .reference = "echo-uring",
     .notes = "The cells of echo but those of 16,384 connections, which are not measured in turns.",
-    .settings = {{5, 30, 100}, {7, 50, 200}, {5, 30, 76}},
+    .settings = {{5, 30, 100}, {7, 50, 200}, {5, 20, 60}},
     .saturating = true,
     .takes_part = is_on_uring_in_turns,
     .in_turns = in_turns,

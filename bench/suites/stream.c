@@ -3,6 +3,7 @@
  */
 #include "../runner/measure.h"
 #include "suites.h"
+#include "turns.h"
 
 static const struct contender contenders[] = {
     {.name = "epoll", .program = "stream-epoll"},
@@ -99,7 +100,8 @@ static uint32_t estimate_ms(const struct settings *settings, const struct cell *
 
     (void)contender;
     return estimate_turns_ms(settings, alone_ms, estimate_flight_ms(size, cell->parameters[2], 1),
-                             MEASURE_SLICE_MS);
+                             MEASURE_SLICE_MS,
+                             turns_lead_ns(MEASURE_SLICE_MS, cell->parameters[2]));
 }
 
 const struct suite suite_stream = {

@@ -88,7 +88,7 @@ static uint32_t estimate_ms(const struct settings *settings, const struct cell *
 
     (void)contender;
     return estimate_turns_ms(settings, alone_ms, estimate_flight_ms(p[0], p[1], p[2]),
-                             MEASURE_SLICE_MS);
+                             MEASURE_SLICE_MS, 0);
 }
 
 const struct suite suite_udp = {

@@ -55,17 +55,23 @@ static int64_t number_at(const json_t *root, const char *key, const char *inner)
     return json_integer_value(inner == NULL ? value : json_object_get(value, inner));
 }
 
+static void read_port(struct child *server, unsigned *out_port)
+{
+    char line[128];
+
+    assert_int_equal(child_read_line(server, line, sizeof(line), PATIENCE_MS), 0);
+    assert_int_equal(sscanf(line, "listening on 127.0.0.1:%u", out_port), 1);
+}
+
 static void start_server(struct child *server, char *const *argv, const char *fault,
                          unsigned *out_port)
 {
     char environment[64];
-    char line[128];
     const struct child_spec spec = {.argv = argv, .environment = environment, .cpu = -1};
 
     snprintf(environment, sizeof(environment), "BENCH_STUB=stub-server:%s,", fault);
     assert_int_equal(child_spawn(server, &spec), 0);
-    assert_int_equal(child_read_line(server, line, sizeof(line), PATIENCE_MS), 0);
-    assert_int_equal(sscanf(line, "listening on 127.0.0.1:%u", out_port), 1);
+    read_port(server, out_port);
 }
 
 static void start_stub(struct child *server, const char *fault, unsigned *out_port)
@@ -344,6 +350,38 @@ static void loads_take_turns(void **state)
     child_release(&server);
 }
 
+/* The server has served the first message of each connection, what came before each slice, at least one on
+ * each again, and what is counted: depth 1, so a message is a piece. */
+static void turns_have_a_lead_that_is_not_counted(void **state)
+{
+    const char *argv[] = {stub_path, NULL};
+    const struct child_spec spec = {
+        .argv = (char *const *)(uintptr_t)argv, .environment = "GYRE_ECHO_STATS=1", .cpu = -1};
+    struct child server;
+    struct child load;
+    unsigned port = 0;
+    unsigned long served = 0;
+    char line[8192];
+
+    (void)state;
+    assert_int_equal(child_spawn(&server, &spec), 0);
+    read_port(&server, &port);
+    start_in_turns(&load, load_path, port, server.pid);
+    assert_int_equal(tell(&load, 3).slices, 3);
+    child_tell_end(&load);
+    assert_int_equal(child_read_line(&load, line, sizeof(line), PATIENCE_MS), 0);
+    json_t *result = json_loads(line, 0, NULL);
+    const int64_t counted = number_at(result, "messages", NULL);
+
+    assert_int_equal(child_wait(&load, PATIENCE_MS), 0);
+    child_release(&load);
+    child_stop(&server, PATIENCE_MS);
+    child_error_text(&server, line, sizeof(line));
+    assert_int_equal(sscanf(line, "{\"syscalls\":%*u,\"messages\":%lu}", &served), 1);
+    assert_true((int64_t)served - counted >= 4 + 3 * 4);
+    child_release(&server);
+}
+
 /* A failure is not a slice, and what it was is the result. */
 static void turns_say_what_is_wrong(void **state)
 {
@@ -510,6 +548,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(load_sends_as_many_messages_as_asked),
         cmocka_unit_test(count_is_three_calls_for_a_message),
         cmocka_unit_test(loads_take_turns),
+        cmocka_unit_test(turns_have_a_lead_that_is_not_counted),
         cmocka_unit_test(turns_say_what_is_wrong),
         cmocka_unit_test(turns_end_with_the_input),
         cmocka_unit_test(udp_says_what_is_wrong),

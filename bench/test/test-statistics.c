@@ -408,7 +408,8 @@ static void estimate_shares_give_everybody_the_first_rounds(void **state)
     assert_int_equal(estimate_share_ms(estimates + 1, 1, 70), 70);
 }
 
-/* Twice what one takes, but for one start, and the end of each slice of both: 2 x 60 / 12 of them. */
+/* Twice what one takes, but for one start, and the end of each slice of both: 2 x 60 / 12 of them. With a
+ * lead half as much again, which has an end too. */
 static void estimate_of_turns_has_both_and_the_ends_of_slices(void **state)
 {
     static const struct settings settings = {.warmup_ms = 30, .duration_ms = 60};
@@ -416,9 +417,13 @@ static void estimate_of_turns_has_both_and_the_ends_of_slices(void **state)
 
     (void)state;
     assert_int_equal(alone_ms, 90 + ESTIMATE_AROUND_MS);
-    assert_int_equal(estimate_turns_ms(&settings, alone_ms, 0.0, 12), 180 + ESTIMATE_AROUND_MS);
-    assert_int_equal(estimate_turns_ms(&settings, alone_ms, 4.0, 12),
+    assert_int_equal(estimate_turns_ms(&settings, alone_ms, 0.0, 12, 0), 180 + ESTIMATE_AROUND_MS);
+    assert_int_equal(estimate_turns_ms(&settings, alone_ms, 4.0, 12, 0),
                      180 + ESTIMATE_AROUND_MS + 30);
+    assert_int_equal(estimate_turns_ms(&settings, alone_ms, 0.0, 12, 6000000),
+                     180 + ESTIMATE_AROUND_MS + 60);
+    assert_int_equal(estimate_turns_ms(&settings, alone_ms, 4.0, 12, 6000000),
+                     180 + ESTIMATE_AROUND_MS + 60 + 2 * 30);
 }
 
 int main(void)
