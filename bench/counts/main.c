@@ -6,9 +6,10 @@
  * The program is traced (ptrace(2)): each system call stops it on entering and on leaving. It and its
  * threads end with this program, whatever ends that. SIGTERM and SIGINT are passed on. At the end
  * comes one JSON object on standard error: system calls, those among them that found nothing (EAGAIN),
- * entries handed to io_uring, allocations.
+ * entries handed to io_uring and its completions (if they could be counted), allocations.
  */
 #include "counts.h"
+#include "rings.h"
 
 #include <err.h>
 #include <errno.h>
@@ -30,6 +31,7 @@
 struct thread {
     pid_t id;
     uint64_t call;
+    uint64_t arguments[6];
 };
 
 struct totals {
@@ -90,12 +92,14 @@ static void count_call(pid_t id)
     }
     if (info.op == PTRACE_SYSCALL_INFO_ENTRY) {
         thread->call = info.entry.nr;
+        memcpy(thread->arguments, info.entry.args, sizeof(thread->arguments));
         totals.calls++;
     } else if (info.op == PTRACE_SYSCALL_INFO_EXIT) {
         totals.eagains += info.exit.rval == -EAGAIN;
         if (thread->call == SYS_io_uring_enter && info.exit.rval > 0) {
             totals.submitted += (uint64_t)info.exit.rval;
         }
+        rings_returned(id, thread->call, thread->arguments, info.exit.rval);
     }
 }
 
@@ -156,6 +160,20 @@ static void start(char **argv)
     }
 }
 
+static void print_result(const struct counts *counts)
+{
+    uint64_t completed = 0;
+
+    fprintf(stderr, "{\"traced\":true,\"calls\":%" PRIu64 ",\"eagains\":%" PRIu64, totals.calls,
+            totals.eagains);
+    fprintf(stderr, ",\"submitted\":%" PRIu64, totals.submitted);
+    if (rings_completed(&completed)) {
+        fprintf(stderr, ",\"completed\":%" PRIu64, completed);
+    }
+    fprintf(stderr, ",\"allocations\":%" PRIu64 ",\"frees\":%" PRIu64 "}\n", counts->allocations,
+            counts->frees);
+}
+
 int main(int argc, char **argv)
 {
     const struct sigaction action = {.sa_handler = on_signal};
@@ -171,9 +189,6 @@ int main(int argc, char **argv)
     sigaction(SIGINT, &action, NULL);
     const int status = trace();
 
-    fprintf(stderr,
-            "{\"traced\":true,\"calls\":%" PRIu64 ",\"eagains\":%" PRIu64 ",\"submitted\":%" PRIu64
-            ",\"allocations\":%" PRIu64 ",\"frees\":%" PRIu64 "}\n",
-            totals.calls, totals.eagains, totals.submitted, counts->allocations, counts->frees);
+    print_result(counts);
     return status;
 }

@@ -6,6 +6,7 @@
 #include "commit.h"
 
 #include <dirent.h>
+#include <gyre.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -126,19 +127,42 @@ static json_int_t system_call_ns(void)
     return (json_int_t)(least / CALLS);
 }
 
+/* What gyre's driver uses of io_uring here, and why not the rest; or why there is none. */
+static json_t *uring_json(void)
+{
+    const struct gyre_loop_options wanted = {.backend = GYRE_BACKEND_URING};
+    struct gyre_loop *loop = NULL;
+    struct gyre_loop_info info;
+    json_t *features = json_object();
+
+    if (gyre_loop_create(&loop, &wanted) < 0) {
+        json_decref(features);
+        return json_string(gyre_loop_refusal());
+    }
+    const bool known = gyre_loop_info(loop, &info) == 0;
+
+    for (size_t i = 0; known && i < GYRE_FEATURE_COUNT; i++) {
+        json_object_set_new(features, info.feature_names[i], json_string(info.feature_why[i]));
+    }
+    if (gyre_loop_destroy(loop) < 0) {
+        json_object_set_new(features, "destroy", json_string("failed"));
+    }
+    return features;
+}
+
 json_t *environment_json(void)
 {
     struct utsname name;
 
     uname(&name);
     return json_pack(
-        "{ss ss ss so so sI so so ss so ss ss ss ss}", "kernel", name.release, "kernel_build",
+        "{ss ss ss so so sI so so ss so so ss ss ss ss}", "kernel", name.release, "kernel_build",
         name.version, "machine", name.machine, "cpu", cpu_json(), "mitigations", mitigations_json(),
         "system_call_ns", system_call_ns(), "clocksource",
         file_json("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "default_congestion_control", file_json("/proc/sys/net/ipv4/tcp_congestion_control"),
-        "liburing", BENCH_LIBURING, "peers", peers_json(), "compiler", BENCH_COMPILER, "flags",
-        BENCH_FLAGS, "version", BENCH_VERSION, "commit", BENCH_COMMIT);
+        "liburing", BENCH_LIBURING, "io_uring", uring_json(), "peers", peers_json(), "compiler",
+        BENCH_COMPILER, "flags", BENCH_FLAGS, "version", BENCH_VERSION, "commit", BENCH_COMMIT);
 }
 
 const char *environment_commit(void)

@@ -54,7 +54,7 @@ static const struct figure figures[] = {
     {"syscalls_per_message", "calls/m", 1, 4, "system calls of the server per message."},
     {"eagains_per_message", "EAGAIN/m", 1, 4, "system calls that found nothing to do."},
     {"sqes_per_message", "SQEs/m", 1, 3, "entries handed to io_uring."},
-    {"cqes_per_message", "CQEs/m", 1, 3, "completions taken from io_uring, as gyre counts them."},
+    {"cqes_per_message", "CQEs/m", 1, 3, "completions that io_uring put in its queues."},
     {"allocations_per_message", "allocs/m", 1, 4, "calls of malloc and its kind."},
     {"instructions_per_message", "instr/m", 1, 0, "user-space instructions (callgrind)."},
 };
@@ -188,7 +188,7 @@ static void count(const struct bench_options *options, struct sample *sample, en
         difference(sample, "eagains_per_message", texts, "{\"traced\"", "eagains");
         difference(sample, "sqes_per_message", texts, "{\"traced\"", "submitted");
         difference(sample, "allocations_per_message", texts, "{\"traced\"", "allocations");
-        difference(sample, "cqes_per_message", texts, "{\"turns\"", "cqes");
+        difference(sample, "cqes_per_message", texts, "{\"traced\"", "completed");
     } else if (instructions(few_text, &few_instructions) &&
                instructions(many_text, &many_instructions)) {
         sample_figure(sample, "instructions_per_message",
