@@ -140,12 +140,21 @@ struct plot {
     const json_t *chart;
     struct names names;
     bool drawn[32]; /* names with data */
+    bool bound[32]; /* ... and points that are the generator's */
     size_t points;  /* of the longest series */
 };
 
-/* One line of data: place, value, low, high. Returns: whether there was a value. */
-static bool write_point(struct plot *plot, double x, const json_t *row, const char *figure)
+/* Rates and times are the generator's where it was the slower side; what is counted in CPU time is not. */
+static bool is_bound(const json_t *row, const char *figure)
 {
+    return json_is_true(json_object_get(row, "generator_bound")) && strstr(figure, "cpu") == NULL;
+}
+
+/* One line of data: place, value, low, high, generator-bound. Returns: whether there was a value. */
+static bool write_point(struct plot *plot, size_t series, double x, const json_t *row,
+                        const char *figure)
+{
+    const bool bound = is_bound(row, figure);
     const json_t *spread = json_object_get(json_object_get(row, "figures"), figure);
     const double divisor = divisor_of(plot->suite, figure);
     double median = 0.0;
@@ -157,12 +166,13 @@ static bool write_point(struct plot *plot, double x, const json_t *row, const ch
         (json_is_true(json_object_get(plot->chart, "y_log")) && median <= 0.0)) {
         return false;
     }
-    fprintf(plot->script, "%.9g %.9g %.9g %.9g\n", x, median / divisor, low / divisor,
-            high / divisor);
+    fprintf(plot->script, "%.9g %.9g %.9g %.9g %d\n", x, median / divisor, low / divisor,
+            high / divisor, (int)bound);
+    plot->bound[series] |= bound;
     return true;
 }
 
-static size_t write_line_series(struct plot *plot, const char *contender)
+static size_t write_line_series(struct plot *plot, size_t series)
 {
     const json_t *cells = json_object_get(plot->suite, "cells");
     const char *x_name = json_text(plot->chart, "x");
@@ -174,15 +184,15 @@ static size_t write_line_series(struct plot *plot, const char *contender)
 
         if (has_fixed(cell, json_text(plot->chart, "fixed")) &&
             json_number(json_object_get(cell, "parameters"), x_name, &x)) {
-            count +=
-                write_point(plot, x, find_row(cell, contender), json_text(plot->chart, "figure"));
+            count += write_point(plot, series, x, find_row(cell, plot->names.items[series]),
+                                 json_text(plot->chart, "figure"));
         }
     }
     return count;
 }
 
 /* The figures whose names begin as the chart says, one after the other. */
-static size_t write_percentile_series(struct plot *plot, const char *contender)
+static size_t write_percentile_series(struct plot *plot, size_t series)
 {
     const json_t *figures = json_object_get(plot->suite, "figures");
     const json_t *cell = find_cell(plot->suite, json_text(plot->chart, "fixed"));
@@ -194,18 +204,19 @@ static size_t write_percentile_series(struct plot *plot, const char *contender)
         const char *name = json_text(json_array_get(figures, i), "name");
 
         if (strncmp(name, prefix, strlen(prefix)) == 0) {
-            count += write_point(plot, place, find_row(cell, contender), name);
+            count +=
+                write_point(plot, series, place, find_row(cell, plot->names.items[series]), name);
             place += 1.0;
         }
     }
     return count;
 }
 
-static size_t write_bar_series(struct plot *plot, const char *contender, size_t place)
+static size_t write_bar_series(struct plot *plot, size_t series)
 {
     const json_t *cell = find_cell(plot->suite, json_text(plot->chart, "fixed"));
 
-    return write_point(plot, (double)place, find_row(cell, contender),
+    return write_point(plot, series, (double)series, find_row(cell, plot->names.items[series]),
                        json_text(plot->chart, "figure"));
 }
 
@@ -218,11 +229,11 @@ static void write_data(struct plot *plot)
 
         fprintf(plot->script, "$d%zu << EOD\n", i);
         if (strcmp(kind, "lines") == 0) {
-            count = write_line_series(plot, plot->names.items[i]);
+            count = write_line_series(plot, i);
         } else if (strcmp(kind, "percentiles") == 0) {
-            count = write_percentile_series(plot, plot->names.items[i]);
+            count = write_percentile_series(plot, i);
         } else {
-            count = write_bar_series(plot, plot->names.items[i], i);
+            count = write_bar_series(plot, i);
         }
         fputs("EOD\n", plot->script);
         plot->drawn[i] = count > 0;
@@ -332,6 +343,23 @@ static void write_settings(const struct plot *plot, unsigned number)
     }
 }
 
+/* A grey ring around each point that is the generator's. */
+static void write_rings(const struct plot *plot)
+{
+    static const char look[] = "with points pt 6 ps 1.6 lw 2 lc rgb '#808080'";
+    bool any = false;
+
+    for (size_t i = 0; i < plot->names.count; i++) {
+        if (plot->bound[i]) {
+            fprintf(plot->script, ", $d%zu using 1:($5 > 0 ? $2 : NaN) %s notitle", i, look);
+            any = true;
+        }
+    }
+    if (any) {
+        fprintf(plot->script, ", NaN %s title 'generator-bound'", look);
+    }
+}
+
 static void write_plot(const struct plot *plot)
 {
     const bool bars = strcmp(json_text(plot->chart, "kind"), "bars") == 0;
@@ -354,6 +382,9 @@ static void write_plot(const struct plot *plot)
                     i >= COUNT(colours) ? 2 : 1, name);
         }
         separator = ", ";
+    }
+    if (!bars) {
+        write_rings(plot);
     }
     fputc('\n', plot->script);
 }

@@ -13,6 +13,8 @@ struct line {
     const char *cell;
     const char *contender;
     const char *outcome;
+    bool bound;
+    double resolution; /* negative: none */
 };
 
 static void print_text(FILE *file, const char *text)
@@ -31,7 +33,9 @@ static void print_text(FILE *file, const char *text)
     fputc('"', file);
 }
 
-static void print_line(const struct line *line, const char *figure, const json_t *spread)
+/* @verdict: of a ratio, else NULL. */
+static void print_line(const struct line *line, const char *figure, const json_t *spread,
+                       const char *verdict)
 {
     static const char *const members[] = {"median", "min", "max", "low", "high", "mad", "count"};
     const char *const texts[] = {line->suite, line->cell, line->contender, line->outcome, figure};
@@ -46,8 +50,12 @@ static void print_line(const struct line *line, const char *figure, const json_t
         if (json_number(spread, members[i], &value)) {
             fprintf(line->file, "%.9g", value);
         }
-        fputc(i + 1 == sizeof(members) / sizeof(members[0]) ? '\n' : ',', line->file);
+        fputc(',', line->file);
     }
+    if (verdict != NULL && line->resolution >= 0.0) {
+        fprintf(line->file, "%.9g", line->resolution);
+    }
+    fprintf(line->file, ",%s,%d\n", verdict == NULL ? "" : verdict, (int)line->bound);
 }
 
 static void print_row(struct line *line, const json_t *row)
@@ -58,17 +66,18 @@ static void print_row(struct line *line, const json_t *row)
 
     line->contender = json_text(row, "contender");
     line->outcome = json_text(row, "outcome");
+    line->bound = json_is_true(json_object_get(row, "generator_bound"));
     if (figures == NULL) {
-        print_line(line, "", NULL);
+        print_line(line, "", NULL, NULL);
         return;
     }
     json_object_foreach(figures, name, spread)
     {
         if (!json_is_null(spread)) {
-            print_line(line, name, spread);
+            print_line(line, name, spread, NULL);
         }
     }
-    print_line(line, "ratio", json_object_get(row, "ratio"));
+    print_line(line, "ratio", json_object_get(row, "ratio"), json_text(row, "verdict"));
 }
 
 static void print_cells(struct line *line, const json_t *suite)
@@ -81,6 +90,8 @@ static void print_cells(struct line *line, const json_t *suite)
         const json_t *rows = json_object_get(cell, "rows");
 
         line->cell = json_text(cell, "cell");
+        line->resolution = -1.0;
+        json_number(cell, "resolution", &line->resolution);
         for (size_t i = 0; i < json_array_size(rows); i++) {
             print_row(line, json_array_get(rows, i));
         }
@@ -95,7 +106,9 @@ int csv_write(const char *path, const json_t *results)
     if (line.file == NULL) {
         return -1;
     }
-    fputs("suite,cell,contender,outcome,figure,median,min,max,low,high,mad,count\n", line.file);
+    fputs("suite,cell,contender,outcome,figure,median,min,max,low,high,mad,count,resolution,"
+          "verdict,generator_bound\n",
+          line.file);
     for (size_t i = 0; i < json_array_size(suites); i++) {
         print_cells(&line, json_array_get(suites, i));
     }

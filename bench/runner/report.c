@@ -382,6 +382,7 @@ static void put_cell(struct report *r, const json_t *suite, const json_t *cell)
     const json_t *figures = json_object_get(suite, "figures");
     const json_t *rows = json_object_get(cell, "rows");
     const char *level = json_text(json_object_get(suite, "settings"), "level");
+    double resolution = 0.0;
 
     put(r, "<details><summary>");
     put_text(r, json_text(suite, "suite"));
@@ -399,7 +400,11 @@ static void put_cell(struct report *r, const json_t *suite, const json_t *cell)
     begin_scroll(r, json_text(cell, "cell"));
     put(r, "<table><caption>");
     put_text(r, json_text(cell, "cell"));
-    put(r, ": medians of the rounds</caption>\n<thead><tr><th scope=\"col\">contender</th>"
+    put(r, ": medians of the rounds");
+    if (json_number(cell, "resolution", &resolution)) {
+        fprintf(r->out, "; ratios resolve &plusmn;%.1f %%", resolution * 100.0);
+    }
+    put(r, "</caption>\n<thead><tr><th scope=\"col\">contender</th>"
            "<th scope=\"col\">ratio</th><th scope=\"col\">interval</th>");
     for (size_t i = 0; i < json_array_size(figures); i++) {
         const json_t *figure = json_array_get(figures, i);

@@ -95,6 +95,7 @@ const struct suite suite_churn = {
         "next measurement. Opening and closing cost the client more than the server, so the "
         "rate is the client's; the CPU time is not.",
     .settings = {{5, 100, 300}, {7, 100, 400}, {5, 40, 100}},
+    .saturating = true,
     .in_turns = suite_every_cell,
     .estimate_ms = estimate_ms,
     .sample = measure,

@@ -259,7 +259,7 @@ const struct suite suite_echo = {
     .reference = "echo-epoll",
     .notes = "Messages per second are the server's own only where it was busy; rows marked "
              "generator-bound are not.",
-    .settings = {{5, 30, 100}, {7, 50, 200}, {5, 20, 48}},
+    .settings = {{5, 30, 72}, {7, 50, 200}, {5, 20, 48}},
     .saturating = true,
     .takes_part = takes_part,
     .in_turns = in_turns,
@@ -289,7 +289,7 @@ const struct suite suite_uring = {
     .figure_count = SUITES_COUNT(figures),
     .reference = "echo-uring",
     .notes = "The cells of echo but those of 16,384 connections, which are not measured in turns.",
-    .settings = {{5, 30, 100}, {7, 50, 200}, {5, 20, 60}},
+    .settings = {{5, 30, 72}, {7, 50, 200}, {5, 20, 60}},
     .saturating = true,
     .takes_part = is_on_uring_in_turns,
     .in_turns = in_turns,

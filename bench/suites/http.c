@@ -242,6 +242,7 @@ const struct suite suite_http = {
              "access log off; it does more for a request than the example does. The congestion "
              "control is the system's default.",
     .settings = {{3, 1, 1000}, {5, 1, 2000}, {5, 1, 1000}},
+    .saturating = true,
     .estimate_ms = estimate_ms,
     .sample = measure,
 };

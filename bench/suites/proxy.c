@@ -223,6 +223,7 @@ const struct suite suite_proxy = {
         "HAProxy do more for a connection than the example's proxy does (rules, checks, "
         "statistics).",
     .settings = {{5, 100, 300}, {7, 100, 400}, {5, 100, 300}},
+    .saturating = true,
     .estimate_ms = estimate_ms,
     .sample = measure,
 };
