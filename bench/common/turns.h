@@ -13,9 +13,9 @@
  *
  * In between nothing is in flight, and load and server sleep; one that polls does so for a while.
  *
- * While the other was served, a server's code and what it keeps for its connections have left the caches.
- * So a load whose connections last first goes on for half a slice that is not measured; not with so many
- * that they would not stay there anyhow, where it would take long.
+ * While the other was served, a server's code and what it keeps for its connections have left the caches;
+ * after a slice of its own they have not. So gyre-load, whose connections last, first goes on for half a
+ * slice that is not measured; not with so many that nothing would stay there, where it would take long.
  */
 #ifndef BENCH_TURNS_H
 #define BENCH_TURNS_H

@@ -514,20 +514,18 @@ static double median_since(const struct load *load, const struct histogram *befo
     return histogram_median(&slice);
 }
 
-/* Load that leaves the counters as they are. */
-static int uncounted(struct load *load, uint64_t duration_ns)
+/* Load that is not counted: the times of messages are again those of @before. */
+static int lead(struct load *load, uint64_t duration_ns, const struct histogram *before)
 {
-    static struct histogram service;
     const uint64_t messages = load->messages;
     const uint64_t turns = load->turns;
     const uint64_t enters = load->enters;
     const uint64_t idle_ns = load->idle_ns;
 
-    service = load->service;
     if (phase(load, load->depth, duration_ns) < 0) {
         return -1;
     }
-    load->service = service;
+    load->service = *before;
     load->messages = messages;
     load->turns = turns;
     load->enters = enters;
@@ -545,13 +543,13 @@ static int measure_in_turns(struct load *load)
     acknowledge(load);
     turns_ready();
     while (turns_next()) {
-        if (lead_ns > 0 && uncounted(load, lead_ns) < 0) {
+        before = load->service;
+        if (lead_ns > 0 && lead(load, lead_ns, &before) < 0) {
             return -1;
         }
         const uint64_t cpu_ns = window_server_ns(&load->window);
         const uint64_t messages = load->messages;
 
-        before = load->service;
         if (window(load, slice_ms, 0.0) < 0) {
             return -1;
         }

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """The report is a page that stands alone, for every width, scheme and reader.
 
-    report.py GYRE_BENCH
+    report.py GYRE_BENCH [PAGE...]
 
-Measures something short, makes the report, and looks at the page: its structure always, and its
-layout and console in a headless Chromium where there is one (else those cases are skipped). TAP.
+Measures something short, makes the report, and looks at the page, and at others that are named: their
+structure always, and their layout and console in a headless Chromium where there is one (else those
+cases are skipped). TAP.
 """
 
 import copy
@@ -157,25 +158,25 @@ class Tap:
         print("ok %d - %s # SKIP %s" % (self.count, name, why))
 
 
-def check_structure(tap, text, has_gnuplot):
+def check_structure(tap, text, has_gnuplot, name="report"):
     page = Page(text)
-    tap.case("report_elements_are_nested", not page.wrong and not page.open,
+    tap.case(name + "_elements_are_nested", not page.wrong and not page.open,
              page.wrong or page.open)
-    tap.case("report_ids_are_unique", len(page.ids) == len(set(page.ids)),
+    tap.case(name + "_ids_are_unique", len(page.ids) == len(set(page.ids)),
              sorted({i for i in page.ids if page.ids.count(i) > 1}))
-    tap.case("report_links_lead_somewhere", set(page.links) <= set(page.ids),
+    tap.case(name + "_links_lead_somewhere", set(page.links) <= set(page.ids),
              set(page.links) - set(page.ids))
-    tap.case("report_needs_no_other_file", not page.outside and not page.scripts
+    tap.case(name + "_needs_no_other_file", not page.outside and not page.scripts
              and "@import" not in text and "url(" not in re.sub(r"url\(#", "", text),
              page.outside)
-    tap.case("report_tables_are_labelled", page.tables > 3 and page.tables == page.captions
+    tap.case(name + "_tables_are_labelled", page.tables > 3 and page.tables == page.captions
              and page.bare_headers == 0, (page.tables, page.captions, page.bare_headers))
     if has_gnuplot:
-        tap.case("report_drawings_have_names", page.drawings >= 2
+        tap.case(name + "_drawings_have_names", page.drawings >= 2
                  and page.titles > page.drawings, (page.drawings, page.titles))
     else:
-        tap.skip("report_drawings_have_names", "no gnuplot")
-    tap.case("report_says_what_it_measured", "resolution" in text and "gyre-bench run" in text)
+        tap.skip(name + "_drawings_have_names", "no gnuplot")
+    tap.case(name + "_says_what_it_measured", "resolution" in text and "gyre-bench run" in text)
 
 
 def luminance(colour):
@@ -200,26 +201,27 @@ COLOURS = """(() => {
 })()"""
 
 
-def check_layout(tap, url, chromium):
+def check_layout(tap, url, chromium, name="report"):
     if not chromium:
         for width in WIDTHS:
-            tap.skip("report_fits_%d_pixels" % width, "no chromium")
-        tap.skip("report_is_readable_light_and_dark", "no chromium")
+            tap.skip("%s_fits_%d_pixels" % (name, width), "no chromium")
+        tap.skip(name + "_is_readable_light_and_dark", "no chromium")
         return
     browser = Browser(chromium)
-    for width in WIDTHS:
-        browser.open(url, width, "light")
-        wide = browser.evaluate("document.documentElement.scrollWidth")
-        tap.case("report_fits_%d_pixels" % width, wide <= width and not browser.complaints(),
-                 (wide, browser.complaints()))
     backs, worst = set(), []
-    for scheme in ("light", "dark"):
-        browser.open(url, 1440, scheme)
-        found = browser.evaluate(COLOURS)
-        backs.add(found["back"])
-        worst += [(scheme, name, contrast(found["back"], colour)) for name, colour in found.items()
-                  if name != "back" and colour and contrast(found["back"], colour) < 4.5]
-    tap.case("report_is_readable_light_and_dark", len(backs) == 2 and not worst, (backs, worst))
+    for width in WIDTHS:
+        wide, said = 0, []
+        for scheme in ("light", "dark"):
+            browser.open(url, width, scheme)
+            wide = max(wide, browser.evaluate("document.documentElement.scrollWidth"))
+            said += browser.complaints()
+            found = browser.evaluate(COLOURS)
+            backs.add(found["back"])
+            worst += [(scheme, what, contrast(found["back"], colour))
+                      for what, colour in found.items()
+                      if what != "back" and colour and contrast(found["back"], colour) < 4.5]
+        tap.case("%s_fits_%d_pixels" % (name, width), wide <= width and not said, (wide, said))
+    tap.case(name + "_is_readable_light_and_dark", len(backs) == 2 and not worst, (backs, worst))
     browser.close()
 
 
@@ -239,26 +241,83 @@ def check_sweep(tap, bench):
     os.close(lock)
 
 
-def check_compare(tap, bench, out):
-    """What only one side has is said, and without a resolution there is no verdict."""
+def compared(bench, out, name, change):
+    """What compare prints of the results and of the same ones changed: change(suites)."""
     results = json.loads(pathlib.Path(out, "results.json").read_text(encoding="utf-8"))
-    other = pathlib.Path(WORK, "other")
+    other = pathlib.Path(WORK, name)
     other.mkdir()
-    results["suites"] = [suite for suite in results["suites"] if suite["suite"] != "post"]
-    cell, = (suite["cells"][0] for suite in results["suites"] if suite["suite"] == "timers")
+    change(results["suites"])
+    (other / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    return subprocess.run([bench, "compare", out, str(other)], capture_output=True, text=True,
+                          timeout=60).stdout
+
+
+def timers(suites):
+    return next(suite for suite in suites if suite["suite"] == "timers")
+
+
+def add_and_remove(suites):
+    suites[:] = [suite for suite in suites if suite["suite"] != "post"]
+    cell = timers(suites)["cells"][0]
     cell["resolution"] = None
     extra = copy.deepcopy(cell["rows"][-1])
     extra["contender"] = "newcomer"
     cell["rows"].append(extra)
     added = copy.deepcopy(cell)
     added["cell"] = "restart-7"
-    next(suite for suite in results["suites"] if suite["suite"] == "timers")["cells"].append(added)
-    (other / "results.json").write_text(json.dumps(results), encoding="utf-8")
-    ran = subprocess.run([bench, "compare", out, str(other)], capture_output=True, text=True,
-                         timeout=60)
+    timers(suites)["cells"].append(added)
+
+
+def with_ratio(suites):
+    """Rows that are compared: of contenders that were built, but the reference."""
+    return [row for row in timers(suites)["cells"][0]["rows"]
+            if row.get("ratio") and row["verdict"] != "reference"]
+
+
+def far_dearer(suites):
+    for row in with_ratio(suites):
+        row["ratio"]["median"] *= 1000
+
+
+def four_of_itself(suites):
+    far_dearer(suites)
+    timers(suites)["cells"][0]["same"]["count"] = 4
+
+
+def four_of_one(suites):
+    far_dearer(suites)
+    with_ratio(suites)[-1]["ratio"]["count"] = 4
+
+
+def wrong_bytes(suites):
+    timers(suites)["valid"] = False
+
+
+def check_rounds(tap, bench, out):
+    results = json.loads(pathlib.Path(out, "results.json").read_text(encoding="utf-8"))
+    rows = len(with_ratio(results["suites"]))
+    if rows == 0:
+        tap.skip("compare_with_five_rounds_gives_a_verdict", "no libuv to compare with")
+        return
+    dear, none, some = (compared(bench, out, change.__name__, change)
+                        for change in (far_dearer, four_of_itself, four_of_one))
+    tap.case("compare_with_five_rounds_gives_a_verdict",
+             dear.count("  more\n") == rows and "not resolved" not in dear, dear)
+    tap.case("compare_with_four_rounds_of_the_reference_gives_none",
+             none.count("not resolved") == rows and "  more\n" not in none, none)
+    tap.case("compare_with_four_rounds_of_a_row_gives_it_none",
+             some.count("not resolved") == 1 and some.count("  more\n") == rows - 1, some)
+
+
+def check_compare(tap, bench, out):
+    """What only one side has is said; without a resolution and five rounds there is no verdict."""
+    printed = compared(bench, out, "other", add_and_remove)
     for text in ("post: only in A", "restart-7", "only in B", "newcomer", "not resolved"):
-        tap.case("compare_says_" + re.sub("[^a-z0-9]+", "_", text.lower()), text in ran.stdout,
-                 ran.stdout)
+        tap.case("compare_says_" + re.sub("[^a-z0-9]+", "_", text.lower()), text in printed, printed)
+    check_rounds(tap, bench, out)
+    wrong = compared(bench, out, "wrong", wrong_bytes)
+    tap.case("compare_of_wrong_bytes_gives_no_number",
+             "wrong bytes" in wrong and "restart-100K" not in wrong and "post: " in wrong, wrong)
 
 
 def main():
@@ -290,6 +349,10 @@ def main():
              unknown.returncode == 2 and "'nosuch'" in unknown.stderr, unknown.stderr)
     none = subprocess.run([bench, "compare", out, WORK], capture_output=True, text=True, timeout=60)
     tap.case("compare_without_results_is_refused", none.returncode == 2, none.stderr)
+    for number, name in enumerate(sys.argv[2:], 1):
+        given = pathlib.Path(name).resolve()
+        check_structure(tap, given.read_text(encoding="utf-8"), True, "page_%d" % number)
+        check_layout(tap, given.as_uri(), shutil.which("chromium"), "page_%d" % number)
     print("1..%d" % tap.count)
     return 1 if tap.failed else 0
 

@@ -276,15 +276,11 @@ static int suite_setup(void **state)
 
 static int suite_teardown(void **state)
 {
-    static const char *const files[] = {"echo-epoll",
-                                        "echo-uring",
-                                        "echo-server",
-                                        "ready",
-                                        "out/results.json",
-                                        "out/results.csv",
-                                        "out/samples.jsonl",
-                                        "out/samples.jsonl.new",
-                                        "out"};
+    static const char *const files[] = {"echo-epoll",        "echo-uring",
+                                        "echo-server",       "ready",
+                                        "out/results.json",  "out/results.csv",
+                                        "out/samples.jsonl", "out/samples.jsonl.new",
+                                        "out/report.html",   "out"};
     struct suite *suite = *state;
     const int left = end_children(); /* before their files go */
     char path[128];
@@ -451,7 +447,8 @@ static void bench_crashed_server_is_no_number(void **state)
 /* With so many pieces behind it that it happens in a window. */
 static void bench_server_that_crashes_late_is_no_number(void **state)
 {
-    expect_failed(*state, "crash400", "--duration-ms 500", "the server crashed: killed by SIGABRT");
+    expect_failed(*state, "crash1500", "--duration-ms 500",
+                  "the server crashed: killed by SIGABRT");
 }
 
 static void bench_port_clash_is_no_number(void **state)
@@ -602,10 +599,11 @@ static void bench_reference_that_fails_gives_no_ratio(void **state)
 }
 
 /*
- * Runs a measurement that cannot end by itself within the patience of this test; returns while both
- * of its servers, which are in turns, are under load.
+ * Runs measurements that cannot end by themselves within the patience of this test; returns when as
+ * many servers are under load as good ones are in turns.
  */
-static void start_endless_bench(const struct suite *suite, struct child *bench)
+static void start_endless_bench(const struct suite *suite, struct child *bench, const char *faults,
+                                int servers)
 {
     char path[128];
     char byte;
@@ -616,10 +614,10 @@ static void start_endless_bench(const struct suite *suite, struct child *bench)
     const int fd = open(path, O_RDWR | O_CLOEXEC);
 
     assert_true(fd >= 0);
-    start_bench(suite, bench, "", "--pairs 1 --warmup-ms 5 --duration-ms 60000 2>&1");
+    start_bench(suite, bench, faults, "--pairs 1 --warmup-ms 5 --duration-ms 60000 2>&1");
     struct pollfd ready = {.fd = fd, .events = POLLIN};
 
-    for (int servers = 0; servers < 2; servers++) {
+    for (; servers > 0; servers--) {
         assert_int_equal(poll(&ready, 1, PATIENCE_MS), 1);
         assert_int_equal(read(fd, &byte, 1), 1);
     }
@@ -632,13 +630,37 @@ static void bench_interrupted_keeps_results_and_no_process(void **state)
     struct suite *suite = *state;
     struct child bench;
 
-    start_endless_bench(suite, &bench);
+    start_endless_bench(suite, &bench, "", 2);
     kill(bench.pid, SIGINT);
     finish_bench(suite, &bench);
     assert_int_equal(suite->status, 130);
     assert_no_child_left(NULL);
     assert_true(json_is_false(json_object_get(suite->results, "complete")));
     assert_non_null(strstr(suite->out, "interrupted after"));
+}
+
+/* The first contender, the reference, says no address; the next one, alone then, does not end. */
+static void bench_interrupted_has_what_came_before(void **state)
+{
+    struct suite *suite = *state;
+    struct child bench;
+    char out[128];
+
+    start_endless_bench(suite, &bench, "echo-epoll:garbage", 1);
+    kill(bench.pid, SIGINT);
+    finish_bench(suite, &bench);
+    assert_int_equal(suite->status, 130);
+    assert_string_equal(text_at(row(suite, "echo-epoll"), "outcome"), "failed");
+    assert_non_null(strstr(text_at(row(suite, "echo-epoll"), "text"), "instead of its address"));
+    json_decref(suite->results);
+    suite->results = NULL;
+    snprintf(out, sizeof(out), "%s/out", suite->directory);
+    const char *argv[] = {bench_path, "report", out, NULL};
+    const struct child_spec spec = {.argv = (char *const *)(uintptr_t)argv, .cpu = -1};
+
+    assert_int_equal(child_spawn(&bench, &spec), 0);
+    finish_bench(suite, &bench);
+    assert_int_equal(suite->status, 0);
 }
 
 /*
@@ -671,7 +693,7 @@ static void bench_killed_leaves_no_process(void **state)
 
     sigemptyset(&child_signal);
     sigaddset(&child_signal, SIGCHLD);
-    start_endless_bench(suite, &bench);
+    start_endless_bench(suite, &bench, "", 2);
     sigprocmask(SIG_BLOCK, &child_signal, NULL);
     kill(bench.pid, SIGKILL);
     assert_int_equal(child_wait(&bench, PATIENCE_MS), 0);
@@ -716,16 +738,21 @@ static void bench_planted_slow_down_is_found(void **state)
     static const struct {
         const char *faults;
         unsigned pairs;
-    } attempts[] = {{"echo-uring:slow10", 11},
-                    {"echo-uring:slow10", 31},
-                    {"echo-uring:slow30", 31},
-                    {"echo-uring:slow100", 21}};
+        double part; /* that it is slower */
+    } attempts[] = {{"echo-uring:slow10", 11, 0.1},
+                    {"echo-uring:slow10", 31, 0.1},
+                    {"echo-uring:slow30", 31, 0.3},
+                    {"echo-uring:slow100", 21, 1.0}};
+    struct suite *suite = *state;
     const char *verdict = "";
 
     for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
-        verdict = verdict_of(*state, "echo-uring", attempts[i].faults, attempts[i].pairs);
+        verdict = verdict_of(suite, "echo-uring", attempts[i].faults, attempts[i].pairs);
         assert_string_not_equal(verdict, "less");
         if (strcmp(verdict, "more") == 0) {
+            const double found = median_at(row(suite, "echo-uring"), "ratio") - 1.0;
+
+            assert_true(found > attempts[i].part / 2.0 && found < attempts[i].part * 2.0);
             print_message("found with %s, %u pairs\n", attempts[i].faults, attempts[i].pairs);
             return;
         }
@@ -733,7 +760,7 @@ static void bench_planted_slow_down_is_found(void **state)
     fail_msg("the slow server is '%s'", verdict);
 }
 
-/* The same program under another name is level with it, and so is the reference with itself. */
+/* The same program under another name is level with it, within the resolution that is printed. */
 static void bench_same_program_is_level(void **state)
 {
     struct suite *suite = *state;
@@ -741,11 +768,11 @@ static void bench_same_program_is_level(void **state)
 
     for (unsigned pairs = 9; pairs <= 36; pairs *= 2) {
         verdict = verdict_of(suite, "echo-uring", "", pairs);
-        const double same = median_at(cell(suite), "same");
+        const double ratio = median_at(row(suite, "echo-uring"), "ratio");
         const double resolution = json_number_value(json_object_get(cell(suite), "resolution"));
 
-        assert_true(same <= 1.0 + resolution + 1e-9 && same >= 1.0 - resolution - 1e-9);
-        if (strcmp(verdict, "level") == 0) {
+        if (strcmp(verdict, "level") == 0 && ratio <= 1.0 + resolution &&
+            ratio >= 1.0 - resolution) {
             return;
         }
     }
@@ -840,7 +867,7 @@ static void bench_resumed_measures_what_says_nothing(void **state)
 {
     struct suite *suite = *state;
 
-    run_bench(suite, "echo-epoll:close400", "--duration-ms 500");
+    run_bench(suite, "echo-epoll:close1500", "--duration-ms 500");
     assert_string_equal(text_at(row(suite, "gyre-uring"), "outcome"), "ok");
     assert_true(json_is_null(json_object_get(row(suite, "gyre-uring"), "ratio")));
     assert_string_equal(text_at(row(suite, "echo-epoll"), "outcome"), "failed");
@@ -848,6 +875,57 @@ static void bench_resumed_measures_what_says_nothing(void **state)
     run_bench(suite, "", "--duration-ms 500 --resume");
     assert_true(median_at(row(suite, "gyre-uring"), "ratio") > 0.0);
     assert_string_equal(text_at(row(suite, "echo-epoll"), "outcome"), "ok");
+}
+
+/* As if a slice of it had told nothing. Returns how many of the @lines were of it and had a ratio. */
+static size_t forget_ratios(const struct suite *suite, const char *contender, size_t lines)
+{
+    char path[128];
+    json_t *samples = json_array();
+    json_t *sample;
+    size_t count = 0;
+    size_t i;
+
+    snprintf(path, sizeof(path), "%s/out/samples.jsonl", suite->directory);
+    FILE *file = fopen(path, "re");
+
+    assert_non_null(file);
+    while ((sample = json_loadf(file, JSON_DISABLE_EOF_CHECK, NULL)) != NULL) {
+        json_array_append_new(samples, sample);
+    }
+    fclose(file);
+    assert_int_equal(json_array_size(samples), lines);
+    file = fopen(path, "we");
+    assert_non_null(file);
+    json_array_foreach(samples, i, sample)
+    {
+        if (strcmp(text_at(sample, "contender"), contender) == 0) {
+            json_t *figures = json_object_get(sample, "figures");
+
+            count += json_object_del(figures, "ratio_to_echo-epoll") == 0;
+        }
+        assert_int_equal(json_dumpf(sample, file, JSON_COMPACT), 0);
+        fputc('\n', file);
+    }
+    assert_int_equal(fclose(file), 0);
+    json_decref(samples);
+    return count;
+}
+
+static void bench_resumed_measures_a_lost_ratio(void **state)
+{
+    struct suite *suite = *state;
+    uint64_t sum = 0;
+
+    run_bench(suite, "", "");
+    json_decref(suite->results);
+    const size_t lines = count_samples(suite, SIZE_MAX, &sum);
+
+    assert_int_equal(forget_ratios(suite, "gyre-uring", lines), 1);
+    run_bench(suite, "", "--resume");
+    assert_true(median_at(row(suite, "gyre-uring"), "ratio") > 0.0);
+    assert_int_equal(row_count(row(suite, "gyre-uring")), 1); /* in place of the other */
+    assert_int_equal(count_samples(suite, SIZE_MAX, &sum), lines);
 }
 
 static void bench_nothing_measured_is_a_failure(void **state)
@@ -973,12 +1051,14 @@ int main(int argc, char **argv)
         SUITE_TEST(bench_reference_that_fails_gives_no_ratio),
         SUITE_TEST(bench_unfit_reference_is_refused),
         SUITE_TEST(bench_interrupted_keeps_results_and_no_process),
+        SUITE_TEST(bench_interrupted_has_what_came_before),
         SUITE_TEST(bench_killed_leaves_no_process),
         SUITE_TEST(bench_planted_slow_down_is_found),
         SUITE_TEST(bench_same_program_is_level),
         SUITE_TEST(bench_starved_load_is_no_number),
         SUITE_TEST(bench_resumed_keeps_what_was_measured),
         SUITE_TEST(bench_resumed_measures_what_says_nothing),
+        SUITE_TEST(bench_resumed_measures_a_lost_ratio),
         SUITE_TEST(bench_nothing_measured_is_a_failure),
         SUITE_TEST(bench_filter_without_match_is_refused),
         SUITE_TEST(bench_dry_run_says_what_fits),
