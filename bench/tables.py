@@ -214,8 +214,9 @@ def verdicts(results):
 
 
 def counts(results):
-    kinds = (("system calls", "syscalls"), ("instructions", "instructions"),
-             ("allocations", "allocations"))
+    kinds = (("system calls", "syscalls"), ("which found nothing", "eagains"),
+             ("entries for io_uring", "sqes"), ("its completions", "cqes"),
+             ("instructions", "instructions"), ("allocations", "allocations"))
     contenders = ("echo-epoll",) + ECHO
     yield from table(
         ("",) + contenders,
@@ -258,6 +259,55 @@ def operations(results):
          for title, suite, name in lines))
 
 
+def lateness(results):
+    """From the deadline of a timer to its callback."""
+    contenders = OURS + ("libuv", "libevent", "libev")
+
+    def entry(name, contender):
+        spans = [results.figure("timers", name, contender, "lateness_%s_ns" % part)
+                 for part in ("p50", "p99")]
+        return ", ".join("-" if ns is None else "{:,.0f}".format(ns / 1000) for ns in spans)
+
+    yield from table(("timers",) + contenders,
+                     ((number,) + tuple(entry("expire-%s" % number, contender)
+                                        for contender in contenders)
+                      for number in ("1K", "100K", "1M")))
+
+
+def tails(results):
+    """Percentiles of an open loop."""
+    contenders = ("echo-epoll",) + ECHO
+    parts = ("p50", "p90", "p99", "p99.9", "max")
+
+    def entry(name, contender):
+        spans = [results.figure("latency", name, contender, "latency_%s_ns" % part)
+                 for part in parts]
+        return "-" if spans[0] is None else ", ".join("%.0f" % (ns / 1000) for ns in spans)
+
+    yield from table(("share",) + contenders,
+                     ((name + " %",) + tuple(entry(name, contender) for contender in contenders)
+                      for name in ("50", "90")))
+
+
+def idle(results):
+    contenders = [contender for contender in ("echo-epoll",) + ECHO
+                  if results.row("idle", "10K", contender)]
+    figures = (("user bytes", "user_bytes_per_connection", 1), ("before a message", "user_bytes_accepted", 1),
+               ("kernel bytes, both ends", "kernel_bytes_per_connection", 1),
+               ("CPU while idle, %", "idle_cpu_share", 0.01),
+               ("a busy one among them: p50, us", "busy_p50_ns", 1000),
+               ("p99, us", "busy_p99_ns", 1000))
+
+    def entry(contender, figure, unit):
+        value = results.figure("idle", "10K", contender, figure)
+        return count_text(None if value is None else value / unit)
+
+    yield from table(
+        ("",) + tuple(contenders),
+        ((title,) + tuple(entry(contender, figure, unit) for contender in contenders)
+         for title, figure, unit in figures))
+
+
 def latency(results):
     contenders = ("echo-epoll", "echo-uring", "gyre-uring", "gyre-epoll", "gyre-uring-busy",
                   "gyre-epoll-busy", "libuv-try", "libev", "asio-epoll")
@@ -292,7 +342,8 @@ def bulk(results):
          for cell in results.cells(suite)))
 
 
-TABLES = (environment, messages, means, by_hand, libraries, verdicts, counts, operations, latency, bulk)
+TABLES = (environment, messages, means, by_hand, libraries, verdicts, counts, operations, lateness, latency,
+          tails, bulk, idle)
 
 
 # ---- page ----
