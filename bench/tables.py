@@ -266,7 +266,7 @@ def lateness(results):
     def entry(name, contender):
         spans = [results.figure("timers", name, contender, "lateness_%s_ns" % part)
                  for part in ("p50", "p99")]
-        return ", ".join("-" if ns is None else "{:,.0f}".format(ns / 1000) for ns in spans)
+        return "-" if None in spans else ", ".join("{:,.0f}".format(ns / 1000) for ns in spans)
 
     yield from table(("timers",) + contenders,
                      ((number,) + tuple(entry("expire-%s" % number, contender)
@@ -282,7 +282,7 @@ def tails(results):
     def entry(name, contender):
         spans = [results.figure("latency", name, contender, "latency_%s_ns" % part)
                  for part in parts]
-        return "-" if spans[0] is None else ", ".join("%.0f" % (ns / 1000) for ns in spans)
+        return "-" if None in spans else ", ".join("%.0f" % (ns / 1000) for ns in spans)
 
     yield from table(("share",) + contenders,
                      ((name + " %",) + tuple(entry(name, contender) for contender in contenders)

@@ -10,6 +10,7 @@
 
 struct ring {
     int fd; /* -1: closed, or its number is another's */
+    bool was_mapped;
     uint32_t tail_offset;
     uint64_t tail_at; /* in the program's memory; 0: not mapped */
     uint32_t tail;    /* as read last: the kernel's count, modulo 2^32 */
@@ -55,6 +56,7 @@ static void mapped(int fd, uint64_t offset, uint64_t address)
     for (unsigned i = 0; i < ring_count; i++) {
         if (rings[i].fd == fd && (offset == IORING_OFF_SQ_RING || offset == IORING_OFF_CQ_RING)) {
             rings[i].tail_at = address + rings[i].tail_offset;
+            rings[i].was_mapped = true;
         }
     }
 }
@@ -115,5 +117,8 @@ void rings_returned(pid_t id, uint64_t call, const uint64_t arguments[6], int64_
 bool rings_completed(uint64_t *out_count)
 {
     *out_count = completed;
+    for (unsigned i = 0; i < ring_count; i++) {
+        unknown |= !rings[i].was_mapped; /* in memory of the program's own, for instance */
+    }
     return !unknown;
 }

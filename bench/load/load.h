@@ -10,9 +10,9 @@
  *   send.c          how the last two send
  *   output.c        the JSON object
  *
- * A run is greet -> warm up -> measure; in turns, (lead -> measure) as often as asked. Each phase begins with nothing in flight, keeps `depth`
- * messages in flight on every connection for its duration, then lets them all come back. The
- * measured window therefore lies between two moments at which the server sleeps, and two things are
+ * A run is greet -> warm up -> measure; in turns, (lead -> measure) as often as asked. Each phase
+ * begins with nothing in flight, keeps `depth` messages in flight on every connection for its
+ * duration, then lets them all come back. The measured window therefore lies between two moments at which the server sleeps, and two things are
  * exact: every message that is counted was sent and answered inside the window, and so was all the
  * CPU time that the server used for them (see cpu_time.h).
  */
