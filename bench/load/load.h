@@ -12,9 +12,10 @@
  *
  * A run is greet -> warm up -> measure; in turns, (lead -> measure) as often as asked. Each phase
  * begins with nothing in flight, keeps `depth` messages in flight on every connection for its
- * duration, then lets them all come back. The measured window therefore lies between two moments at which the server sleeps, and two things are
- * exact: every message that is counted was sent and answered inside the window, and so was all the
- * CPU time that the server used for them (see cpu_time.h).
+ * duration, then lets them all come back. The measured window therefore lies between two moments
+ * at which the server sleeps, and two things are exact: every message that is counted was sent and
+ * answered inside the window, and so was all the CPU time that the server used for them (see
+ * cpu_time.h).
  */
 #ifndef LOAD_LOAD_H
 #define LOAD_LOAD_H
